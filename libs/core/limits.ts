@@ -1,0 +1,28 @@
+/**
+ * The bounds of the program, in one place. What happens at each bound is said beside it.
+ * Bounds that one protocol module alone uses stand at the head of that module.
+ */
+
+/** The largest single I/O that a front door accepts. A longer NBD request is answered with an error. */
+export const IO_BYTES_MAX = 32 * 1024 * 1024;
+
+/** Requests that one NBD connection may have in flight; at the bound its socket is not read. */
+export const NBD_INFLIGHT_REQUESTS_MAX = 256;
+
+/** Payload bytes that one NBD connection may have in flight; at the bound its socket is not read. */
+export const NBD_INFLIGHT_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Reply bytes that may wait for a client that does not read; at the bound its requests are not read. */
+export const CLIENT_UNSENT_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Largest payload of one link frame; a longer I/O is split by the sender. */
+export const LINK_PAYLOAD_BYTES_MAX = 1024 * 1024;
+
+/** Largest control message on the bus. */
+export const BUS_MESSAGE_BYTES_MAX = 64 * 1024;
+
+/** Byte offsets are plain numbers inside; 2^53 is 8 PiB. */
+export const VOLUME_BYTES_MAX = Number.MAX_SAFE_INTEGER;
+
+/** Paths of one volume. */
+export const VOLUME_PATHS_MAX = 8;

@@ -1,0 +1,184 @@
+import { chmodSync, existsSync, unlinkSync } from 'node:fs';
+import net from 'node:net';
+import {
+  type Address,
+  type ByteStream,
+  type ConnectOptions,
+  formatAddress,
+  type Listener,
+  type Network,
+  type StreamSink,
+} from './network.ts';
+
+/** Sends a probe after this long without traffic, so that a peer that vanished is noticed by the kernel. */
+const KEEPALIVE_MS = 30_000;
+
+/** Wraps one net.Socket. One object a connection, none per read or write. */
+class NodeStream implements ByteStream {
+  readonly remote: string;
+  sink: StreamSink | null = null;
+  #socket: net.Socket;
+  #closedError: Error | null = null;
+
+  constructor(socket: net.Socket, remote: string) {
+    this.#socket = socket;
+    this.remote = remote;
+    socket.on('error', (error) => {
+      this.#closedError ??= error;
+    });
+    socket.on('close', () => {
+      const sink = this.sink;
+      this.sink = null;
+      sink?.closed(this.#closedError);
+    });
+  }
+
+  get unsentBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  writev(chunks: readonly Uint8Array[], done: () => void): void {
+    const socket = this.#socket;
+    if (socket.destroyed || socket.writableEnded) {
+      done();
+      return;
+    }
+    if (chunks.length === 1) {
+      socket.write(chunks[0]!, done);
+      return;
+    }
+    socket.cork();
+    const last = chunks.length - 1;
+    for (let i = 0; i < last; i++) socket.write(chunks[i]!);
+    socket.write(chunks[last]!, done);
+    socket.uncork();
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  destroy(reason?: Error): void {
+    this.#closedError ??= reason ?? null;
+    // resetAndDestroy throws on a pipe; a reset exists in TCP alone.
+    if (this.#socket.remoteFamily === undefined) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
+  }
+}
+
+function connect(address: Address, sink: StreamSink, options: ConnectOptions): Promise<ByteStream> {
+  return new Promise((resolve, reject) => {
+    let stream: NodeStream | null = null;
+    const onread: net.OnReadOpts = {
+      buffer: () => sink.buffer(),
+      callback: (length, chunk) => {
+        stream?.sink?.data(chunk as Buffer, length);
+        return true;
+      },
+    };
+    const socket =
+      address.kind === 'unix'
+        ? net.connect({ path: address.path, onread })
+        : net.connect({
+            host: address.host,
+            port: address.port,
+            noDelay: true,
+            keepAlive: true,
+            keepAliveInitialDelay: KEEPALIVE_MS,
+            onread,
+          });
+    const fail = (error: Error): void => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      socket.removeAllListeners();
+      socket.on('error', () => {}); // the cause is reported already
+      socket.destroy();
+      reject(error);
+    };
+    const onAbort = (): void => fail(options.signal?.reason as Error);
+    const timer = setTimeout(() => {
+      const error = new Error(
+        `no connection to ${formatAddress(address)} within ${options.timeoutMs} ms`,
+      );
+      fail(Object.assign(error, { code: 'ETIMEDOUT' }));
+    }, options.timeoutMs);
+    if (options.signal?.aborted) return onAbort();
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    socket.once('error', fail);
+    socket.once('connect', () => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      socket.removeListener('error', fail);
+      stream = new NodeStream(socket, formatAddress(address));
+      stream.sink = sink;
+      resolve(stream);
+    });
+  });
+}
+
+/** True when nobody listens behind the socket file, so that it may be replaced. */
+function isStaleSocket(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = net.connect({ path });
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+}
+
+async function listen(
+  address: Address,
+  accept: (stream: ByteStream) => StreamSink,
+): Promise<Listener> {
+  if (address.kind === 'unix' && existsSync(address.path) && (await isStaleSocket(address.path))) {
+    unlinkSync(address.path);
+  }
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => {
+    const remote =
+      address.kind === 'unix' ? address.path : `${socket.remoteAddress}:${socket.remotePort}`;
+    const stream = new NodeStream(socket, remote);
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    stream.sink = accept(stream);
+    socket.on('data', (chunk) => stream.sink?.data(chunk as Buffer, chunk.length));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    const listening = (): void => {
+      server.removeListener('error', reject);
+      resolve();
+    };
+    if (address.kind === 'unix') server.listen({ path: address.path }, listening);
+    else server.listen({ host: address.host, port: address.port }, listening);
+  });
+  // A socket file is the whole protection of a local listener: its owner alone may connect.
+  if (address.kind === 'unix') chmodSync(address.path, 0o600);
+  const bound = server.address();
+  const actual: Address =
+    address.kind === 'tcp' && bound !== null && typeof bound === 'object'
+      ? { kind: 'tcp', host: address.host, port: bound.port }
+      : address;
+  return {
+    address: actual,
+    close() {
+      return new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      });
+    },
+  };
+}
+
+/** The real network: net.Socket with `onread` on the connecting side, one writev per flush. */
+export const nodeNetwork: Network = { connect, listen };

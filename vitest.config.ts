@@ -1,0 +1,25 @@
+import { defineConfig } from 'vitest/config';
+
+/** Generous: a slow machine must not fail a test. Tests that wait for something say so when they give up. */
+const TEST_TIMEOUT_MS = 120_000;
+
+export default defineConfig({
+  test: {
+    include: [
+      'libs/**/*.test.ts',
+      'services/**/*.test.ts',
+      'scripts/**/*.test.ts',
+      'test/**/*.test.ts',
+    ],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: TEST_TIMEOUT_MS,
+    hookTimeout: TEST_TIMEOUT_MS,
+    teardownTimeout: 30_000,
+    coverage: {
+      provider: 'v8',
+      include: ['libs/**/*.ts', 'services/**/*.ts'],
+      exclude: ['**/*.test.ts', 'libs/testkit/**'],
+    },
+  },
+});

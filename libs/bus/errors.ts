@@ -21,6 +21,11 @@ export const busErrors = defineErrors('bus', {
     hint: 'Block data does not belong on the bus.',
     outcome: 'not-executed',
   },
+  BUS_OVERLOADED: {
+    text: 'the service has too many requests under way',
+    hint: 'Try again a little later.',
+    outcome: 'not-executed',
+  },
   BUS_KV_CONFLICT: {
     text: 'the key was changed by somebody else',
     hint: 'Read it again and decide anew.',

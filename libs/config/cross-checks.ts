@@ -1,0 +1,138 @@
+import { lunHex, processId, volumePlans, workerLink } from './derive.ts';
+import { quote, UNIX_PATH_BYTES_MAX } from './formats.ts';
+import { nearest } from './nearest.ts';
+import type { OrionConfig } from './schema.ts';
+
+interface Reporter {
+  report(path: string, text: string): void;
+}
+
+/** What the schema cannot say of one value alone. */
+export function checkAcross(config: OrionConfig, to: Reporter): void {
+  checkTargets(config, to);
+  const areKnown = checkVolumes(config, to);
+  if (areKnown) checkCounts(config, to);
+  checkListeners(config, to);
+  checkWorkers(config, to);
+}
+
+function checkTargets(config: OrionConfig, to: Reporter): void {
+  reportDuplicates(
+    config.targets.map(({ name }) => name),
+    (at, first) =>
+      to.report(`targets.${at}.name`, `is the name of targets.${first} too; names must differ`),
+  );
+  for (const [at, target] of config.targets.entries()) {
+    reportDuplicates(target.portals, (portal) =>
+      to.report(`targets.${at}.portals.${portal}`, 'is listed twice; each portal is one path'),
+    );
+  }
+}
+
+function checkVolumes(config: OrionConfig, to: Reporter): boolean {
+  const targets = config.targets.map(({ name }) => name);
+  let areKnown = true;
+  reportDuplicates(
+    config.volumes.map(({ name }) => name),
+    (at, first) =>
+      to.report(`volumes.${at}.name`, `is the name of volumes.${first} too; names must differ`),
+  );
+  // Two volumes over one unit would have two owners and two epochs: neither could fence the other's writes.
+  reportDuplicates(
+    config.volumes.map(({ target, lun }) => `${target} ${lunHex(lun)}`),
+    (at, first) =>
+      to.report(
+        `volumes.${at}.lun`,
+        `is the same logical unit as volumes.${first}; one unit is one volume`,
+      ),
+  );
+  for (const [at, volume] of config.volumes.entries()) {
+    if (!targets.includes(volume.target)) {
+      areKnown = false;
+      to.report(`volumes.${at}.target`, unknownTarget(volume.target, targets));
+    }
+    if (volume.fence === 'none' && !volume.allow_unsafe) {
+      to.report(
+        `volumes.${at}.fence`,
+        '"none" can lose acknowledged writes; set allow_unsafe = true in this volume to have it anyway',
+      );
+    }
+  }
+  return areKnown;
+}
+
+function unknownTarget(name: string, targets: readonly string[]): string {
+  const meant = nearest(name, targets);
+  if (meant !== null)
+    return `no [[targets]] has the name ${quote(name)}; did you mean ${quote(meant)}?`;
+  const known = targets.length === 0 ? 'there is none' : `known: ${targets.slice(0, 8).join(', ')}`;
+  return `no [[targets]] has the name ${quote(name)}; ${known}`;
+}
+
+function checkCounts(config: OrionConfig, to: Reporter): void {
+  const { iscsi } = config;
+  const paths = volumePlans(config).reduce((sum, plan) => sum + plan.portals.length, 0);
+  const limits = [
+    ['session_max_count', paths, iscsi.session_max_count, 'sessions'],
+    ['connection_max_count', paths, iscsi.connection_max_count, 'connections'],
+    ['target_max_count', config.targets.length, iscsi.target_max_count, 'targets'],
+  ] as const;
+  for (const [key, needed, limit, what] of limits) {
+    if (needed > limit) {
+      to.report(`iscsi.${key}`, `is ${limit}, but the volumes of this file need ${needed} ${what}`);
+    }
+  }
+}
+
+function checkListeners(config: OrionConfig, to: Reporter): void {
+  const { gateway } = config;
+  const all = [
+    ...gateway.nbd_listen.map((text, at) => [`gateway.nbd_listen.${at}`, text] as const),
+    ['gateway.http_listen', gateway.http_listen] as const,
+    ['gateway.admin_listen', gateway.admin_listen] as const,
+  ].filter(([, text]) => text !== '' && !text.endsWith(':0'));
+  reportDuplicates(
+    all.map(([, text]) => text),
+    (at, first) => to.report(all[at]![0], `${quote(all[at]![1])} is taken by ${all[first]![0]}`),
+  );
+}
+
+function checkWorkers(config: OrionConfig, to: Reporter): void {
+  const { workers } = config;
+  const last = workerLink(config, processId(config, 'worker', workers.count - 1));
+  const isDefault = workers.link_listen.length === 0;
+  for (const [at, address] of last.listen.entries()) {
+    const path = isDefault ? 'node.state_dir' : `workers.link_listen.${at}`;
+    if (address.kind === 'tcp') {
+      if (address.port > 65_535)
+        to.report(path, `has no port left for worker ${workers.count - 1}`);
+      continue;
+    }
+    const bytes = Buffer.byteLength(address.path);
+    if (bytes > UNIX_PATH_BYTES_MAX) {
+      to.report(
+        path,
+        `the socket ${quote(address.path)} has ${bytes} bytes, the system takes at most ${UNIX_PATH_BYTES_MAX}`,
+      );
+    }
+    if (!isDefault && workers.count > 1 && !workers.link_listen[at]!.includes('{id}')) {
+      to.report(path, 'needs {id} in it: every worker has a socket of its own');
+    }
+  }
+  if (workers.link_advertise !== '' && isDefault) {
+    to.report('workers.link_advertise', 'needs link_listen with a TCP address');
+  }
+}
+
+/** Calls with the place of each repeated text and of its first appearance. */
+function reportDuplicates(
+  texts: readonly string[],
+  report: (at: number, first: number) => void,
+): void {
+  const seen = new Map<string, number>();
+  for (const [at, text] of texts.entries()) {
+    const first = seen.get(text);
+    if (first === undefined) seen.set(text, at);
+    else report(at, first);
+  }
+}

@@ -8,6 +8,8 @@ export interface QemuNbd extends AsyncDisposable {
   readonly socket: string;
   /** For fio, nbdinfo, nbdcopy. */
   readonly uri: string;
+  /** Throws, with its last output, when it has ended. */
+  assertRunning(): void;
   stop(): Promise<void>;
 }
 
@@ -45,6 +47,9 @@ export async function startQemuNbd(options: QemuNbdOptions): Promise<QemuNbd> {
     pid: daemon.pid,
     socket,
     uri: `nbd+unix:///?socket=${socket}`,
+    assertRunning() {
+      if (daemon.exit !== null) throw new Error(daemon.explain());
+    },
     stop,
     [Symbol.asyncDispose]: stop,
   };

@@ -1,14 +1,10 @@
 import { describe, test } from 'vitest';
-import { describeTool, missingTools, type Tool } from './tools.ts';
+import { missingReason, type Tool } from './tools.ts';
+
+export { missingReason };
 
 /** CI must not pass by skipping. */
 const STRICT = process.env.CI === 'true';
-
-/** "needs tgtd (Debian package tgt)", or null when nothing is missing. */
-export function missingReason(tools: readonly Tool[]): string | null {
-  const missing = missingTools(tools);
-  return missing.length === 0 ? null : `needs ${missing.map(describeTool).join(', ')}`;
-}
 
 /**
  * A `describe` for tests with real peers. When a tool is missing the tests are skipped with the reason in the title,

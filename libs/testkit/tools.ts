@@ -58,3 +58,9 @@ export function describeTool(name: Tool): string {
 export function missingTools(names: readonly Tool[]): Tool[] {
   return names.filter((name) => !hasTool(name));
 }
+
+/** "needs tgtd (Debian package tgt)", or null when nothing is missing. */
+export function missingReason(tools: readonly Tool[]): string | null {
+  const missing = missingTools(tools);
+  return missing.length === 0 ? null : `needs ${missing.map(describeTool).join(', ')}`;
+}

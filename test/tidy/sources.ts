@@ -73,8 +73,15 @@ export function serviceOf(path: string): string | null {
   return /^services\/([^/]+)\//.exec(path)?.[1] ?? null;
 }
 
+/** Suites that several tests share import the runner without being named as tests. */
+const suites = new Set(
+  sources
+    .filter((source) => source.imports.some(({ specifier }) => specifier === 'vitest'))
+    .map((source) => source.path),
+);
+
 export function isTest(path: string): boolean {
-  return path.endsWith('.test.ts') || path.startsWith('test/') || libOf(path) === 'testkit';
+  return suites.has(path) || path.startsWith('test/') || libOf(path) === 'testkit';
 }
 
 /** "path:line: text" of every match in the code. */

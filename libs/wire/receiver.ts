@@ -28,6 +28,10 @@ export class Receiver {
   /** The buffer handed out for a read that goes straight to a destination; null for the scratch buffer. */
   #direct: Buffer | null = null;
   #stopped = false;
+  #paused = false;
+  #delivering = false;
+  /** What arrived and was not delivered because of a pause. */
+  #held: Buffer | null = null;
 
   constructor(onSegment: (buffer: Buffer, at: number) => void, scratchBytes = SCRATCH_BYTES) {
     this.#onSegment = onSegment;
@@ -49,6 +53,30 @@ export class Receiver {
   stop(): void {
     this.#stopped = true;
     this.#into = null;
+    this.#held = null;
+  }
+
+  /**
+   * From inside `onSegment`: delivers nothing more until `resume`, not even from the chunk at hand, whose rest is
+   * kept. Pause the stream too: what it still delivers is kept as well.
+   */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Goes on after `pause`, first with what was kept. The next segment must have been asked for. */
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#delivering || this.#held === null) return;
+    const held = this.#held;
+    this.#held = null;
+    this.#deliver(held, held.length, true);
+  }
+
+  /** Bytes that are kept because of a pause. */
+  get heldBytes(): number {
+    return this.#held === null ? 0 : this.#held.length;
   }
 
   /** True in the middle of a segment: an end of stream now is a truncation. */
@@ -59,7 +87,7 @@ export class Receiver {
   /** Where the stream should put its next read. */
   buffer(): Buffer {
     const left = this.#need - this.#have;
-    if (this.#into !== null && left >= DIRECT_BYTES_MIN && !this.#stopped) {
+    if (this.#into !== null && left >= DIRECT_BYTES_MIN && !this.#stopped && !this.#paused) {
       const from = this.#intoAt + this.#have;
       this.#direct = this.#into.subarray(from, from + left);
       return this.#direct;
@@ -70,7 +98,6 @@ export class Receiver {
 
   /** `length` bytes arrived at the start of `chunk`. */
   push(chunk: Buffer, length: number): void {
-    let at = 0;
     if (chunk === this.#direct && this.#into !== null) {
       // The bytes stand in their destination already.
       this.#direct = null;
@@ -82,7 +109,18 @@ export class Receiver {
       this.#onSegment(into, intoAt);
       return;
     }
+    this.#deliver(chunk, length, false);
+  }
+
+  /** `owned`: the chunk is ours, so that its rest may be kept without a copy. */
+  #deliver(chunk: Buffer, length: number, owned: boolean): void {
+    let at = 0;
+    this.#delivering = true;
     while (at < length && !this.#stopped) {
+      if (this.#paused || this.#held !== null) {
+        this.#hold(chunk, at, length, owned);
+        break;
+      }
       const left = this.#need - this.#have;
       const available = length - at;
       assert(left > 0, 'the protocol asked for a segment');
@@ -99,7 +137,7 @@ export class Receiver {
         chunk.copy(this.#carry, this.#have, at, at + take);
         at += take;
         this.#have += take;
-        if (this.#have < this.#need) return;
+        if (this.#have < this.#need) break;
         this.#finish();
         this.#onSegment(this.#carry, 0);
         continue;
@@ -108,12 +146,19 @@ export class Receiver {
       chunk.copy(this.#into, this.#intoAt + this.#have, at, at + take);
       at += take;
       this.#have += take;
-      if (this.#have < this.#need) return;
+      if (this.#have < this.#need) break;
       const into = this.#into;
       const intoAt = this.#intoAt;
       this.#finish();
       this.#onSegment(into, intoAt);
     }
+    this.#delivering = false;
+  }
+
+  #hold(chunk: Buffer, at: number, length: number, owned: boolean): void {
+    const rest = chunk.subarray(at, length);
+    if (this.#held !== null) this.#held = Buffer.concat([this.#held, rest]);
+    else this.#held = owned ? rest : Buffer.from(rest);
   }
 
   #finish(): void {

@@ -1,0 +1,169 @@
+import type { OrionError, Outcome } from '../core/errors.ts';
+import { type ScsiErrorCode, scsiErrors } from './errors.ts';
+import { opName, ScsiStatus } from './opcodes.ts';
+import type { Sense } from './sense.ts';
+
+/**
+ * What to do about an answer:
+ * - `ok`: the command was carried out.
+ * - `retry`: send it again on this path, at once.
+ * - `delay`: send it again on this path, after a pause.
+ * - `other-path`: this path cannot do it now; another may.
+ * - `fail`: the answer is the caller's to see.
+ */
+export type SenseAction = 'ok' | 'retry' | 'delay' | 'other-path' | 'fail';
+
+export interface SenseEntry {
+  readonly key: number;
+  /** Null: any. */
+  readonly asc: number | null;
+  readonly ascq: number | null;
+  readonly text: string;
+  readonly action: SenseAction;
+  readonly code: ScsiErrorCode;
+  readonly outcome?: Outcome;
+}
+
+const any = null;
+
+/** The only list of sense codes with a meaning of their own (SPC-4 annex D). The first match counts. */
+export const senseTable: readonly SenseEntry[] = [
+  e(0x0, any, any, 'no sense', 'ok', 'SCSI_CHECK_CONDITION'),
+  e(0x1, any, any, 'recovered error', 'ok', 'SCSI_CHECK_CONDITION'),
+  e(0x2, 0x04, 0x01, 'becoming ready', 'delay', 'SCSI_NOT_READY'),
+  e(0x2, 0x04, 0x02, 'initializing command required', 'fail', 'SCSI_NOT_READY', 'final'),
+  e(0x2, 0x04, 0x03, 'manual intervention required', 'fail', 'SCSI_NOT_READY', 'final'),
+  e(0x2, 0x04, 0x0a, 'asymmetric access state transition', 'delay', 'SCSI_NOT_READY'),
+  e(0x2, 0x04, 0x0b, 'target port in standby state', 'other-path', 'SCSI_PATH_STANDBY'),
+  e(0x2, 0x04, 0x0c, 'target port in unavailable state', 'other-path', 'SCSI_PATH_STANDBY'),
+  e(0x2, 0x04, any, 'logical unit not ready', 'delay', 'SCSI_NOT_READY'),
+  e(0x2, 0x3a, any, 'medium not present', 'fail', 'SCSI_NO_MEDIUM'),
+  e(0x2, any, any, 'not ready', 'delay', 'SCSI_NOT_READY'),
+  e(0x3, any, any, 'medium error', 'fail', 'SCSI_MEDIUM_ERROR'),
+  e(0x4, any, any, 'hardware error', 'fail', 'SCSI_HARDWARE_ERROR'),
+  e(0x5, 0x20, 0x00, 'invalid command operation code', 'fail', 'SCSI_UNSUPPORTED'),
+  e(0x5, 0x21, 0x00, 'logical block address out of range', 'fail', 'SCSI_OUT_OF_RANGE'),
+  e(0x5, 0x24, 0x00, 'invalid field in CDB', 'fail', 'SCSI_UNSUPPORTED'),
+  e(0x5, 0x25, 0x00, 'logical unit not supported', 'fail', 'SCSI_NO_LUN'),
+  e(0x5, any, any, 'illegal request', 'fail', 'SCSI_ILLEGAL_REQUEST'),
+  e(0x6, 0x28, 0x00, 'medium may have changed', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x29, any, 'power on, reset or nexus loss', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x2a, 0x01, 'mode parameters changed', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x2a, 0x03, 'reservations preempted', 'fail', 'SCSI_RESERVATION_CONFLICT'),
+  e(0x6, 0x2a, 0x05, 'registrations preempted', 'fail', 'SCSI_RESERVATION_CONFLICT'),
+  e(0x6, 0x2a, 0x06, 'asymmetric access state changed', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x2a, 0x09, 'capacity data has changed', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x2f, any, 'commands cleared by another initiator', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x38, 0x07, 'thin provisioning soft threshold', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x3f, 0x03, 'INQUIRY data has changed', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, 0x3f, 0x0e, 'reported LUNs data has changed', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x6, any, any, 'unit attention', 'retry', 'SCSI_UNIT_ATTENTION'),
+  e(0x7, 0x27, 0x07, 'space allocation failed', 'fail', 'SCSI_NO_SPACE'),
+  e(0x7, any, any, 'data protect', 'fail', 'SCSI_WRITE_PROTECTED'),
+  e(0xb, any, any, 'aborted command', 'retry', 'SCSI_ABORTED'),
+  e(0xd, any, any, 'volume overflow', 'fail', 'SCSI_NO_SPACE'),
+  e(0xe, any, any, 'miscompare', 'fail', 'SCSI_MISCOMPARE'),
+];
+
+function e(
+  key: number,
+  asc: number | null,
+  ascq: number | null,
+  text: string,
+  action: SenseAction,
+  code: ScsiErrorCode,
+  outcome?: Outcome,
+): SenseEntry {
+  return { key, asc, ascq, text, action, code, ...(outcome === undefined ? {} : { outcome }) };
+}
+
+const unknownSense: SenseEntry = e(
+  0xff,
+  any,
+  any,
+  'a sense key without a meaning here',
+  'fail',
+  'SCSI_CHECK_CONDITION',
+);
+
+/** The table's line for a sense; there is always one. */
+export function lookUpSense(key: number, asc: number, ascq: number): SenseEntry {
+  for (const line of senseTable) {
+    if (line.key !== key) continue;
+    if (line.asc !== null && line.asc !== asc) continue;
+    if (line.ascq !== null && line.ascq !== ascq) continue;
+    return line;
+  }
+  return unknownSense;
+}
+
+interface StatusEntry {
+  readonly action: SenseAction;
+  readonly code: ScsiErrorCode;
+  readonly text: string;
+}
+
+/** What the statuses other than GOOD and CHECK CONDITION mean (SAM-5). */
+const statusTable: Readonly<Record<number, StatusEntry>> = {
+  [ScsiStatus.ConditionMet]: { action: 'ok', code: 'SCSI_CHECK_CONDITION', text: 'CONDITION MET' },
+  [ScsiStatus.Busy]: { action: 'delay', code: 'SCSI_BUSY', text: 'BUSY' },
+  [ScsiStatus.TaskSetFull]: { action: 'delay', code: 'SCSI_BUSY', text: 'TASK SET FULL' },
+  // Final for this path: to be in conflict is to be fenced. Never retried here (failover.md §4).
+  [ScsiStatus.ReservationConflict]: {
+    action: 'fail',
+    code: 'SCSI_RESERVATION_CONFLICT',
+    text: 'RESERVATION CONFLICT',
+  },
+  [ScsiStatus.AcaActive]: { action: 'delay', code: 'SCSI_BUSY', text: 'ACA ACTIVE' },
+  [ScsiStatus.TaskAborted]: { action: 'retry', code: 'SCSI_ABORTED', text: 'TASK ABORTED' },
+};
+
+/** What an answer means, and the error for when it is not retried. */
+export interface Verdict {
+  readonly action: SenseAction;
+  readonly code: ScsiErrorCode;
+  readonly text: string;
+  readonly outcome: Outcome;
+  readonly sense: Sense | null;
+}
+
+/** Judges the status of a command with its sense, if there is one. */
+export function judge(status: number, sense: Sense | null): Verdict {
+  if (status === ScsiStatus.CheckCondition && sense !== null) {
+    const line = lookUpSense(sense.key, sense.asc, sense.ascq);
+    const outcome = line.outcome ?? scsiErrors.specs[line.code].outcome;
+    return { action: line.action, code: line.code, text: line.text, outcome, sense };
+  }
+  const line = statusTable[status];
+  if (line !== undefined) {
+    const outcome = scsiErrors.specs[line.code].outcome;
+    return { action: line.action, code: line.code, text: line.text, outcome, sense };
+  }
+  const text =
+    status === ScsiStatus.CheckCondition
+      ? 'CHECK CONDITION without readable sense data'
+      : `status 0x${status.toString(16).padStart(2, '0')}`;
+  return { action: 'fail', code: 'SCSI_CHECK_CONDITION', text, outcome: 'final', sense };
+}
+
+/** The error of a verdict, with what was attempted on what. */
+export function verdictError(
+  verdict: Verdict,
+  op: number,
+  fields: Readonly<Record<string, string | number | boolean | undefined>>,
+): OrionError {
+  const { sense } = verdict;
+  const spec = scsiErrors.specs[verdict.code];
+  return scsiErrors.make(verdict.code, {
+    message: `${opName(op)}: ${spec.text} (${verdict.text})`,
+    outcome: verdict.outcome,
+    fields:
+      sense === null ? fields : { ...fields, sense: senseText(sense.key, sense.asc, sense.ascq) },
+  });
+}
+
+/** "5/24/00", in hex. */
+export function senseText(key: number, asc: number, ascq: number): string {
+  const hex = (value: number): string => value.toString(16).padStart(2, '0');
+  return `${key.toString(16)}/${hex(asc)}/${hex(ascq)}`;
+}

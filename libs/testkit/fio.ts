@@ -66,6 +66,8 @@ function fioArgs(options: FioOptions): string[] {
     ...set('offset', options.offsetBytes),
     ...set('rate_iops', options.rateIops),
     ...(options.verify ? ['--verify=crc32c', '--verify_fatal=1', '--serialize_overlap=1'] : []),
+    // Or it leaves a file in the working directory.
+    '--verify_state_save=0',
     '--randrepeat=0',
     '--norandommap=0',
     '--output-format=json',

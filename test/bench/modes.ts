@@ -1,5 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { freePort } from '#testkit/ports.ts';
 import { processTree } from '#testkit/proc-stat.ts';
 import { startProcess, type TestProcess } from '#testkit/process.ts';
 import { startQemuNbd } from '#testkit/qemu-nbd.ts';
@@ -41,7 +42,7 @@ const qemu = async (target: Tgtd): Promise<Server> => {
   };
 };
 
-function ourConfig(target: Tgtd, dir: TempDir): string {
+function ourConfig(target: Tgtd, dir: TempDir, httpPort: number): string {
   return `
 [node]
 name = "bench"
@@ -50,6 +51,7 @@ state_dir = ${JSON.stringify(dir.path)}
 count = 1
 [gateway]
 nbd_listen = [${JSON.stringify(`unix:${dir.file('nbd.sock')}`)}]
+http_listen = "127.0.0.1:${httpPort}"
 [[targets]]
 name = ${JSON.stringify(target.targetName)}
 portals = [${target.portals.map((portal) => JSON.stringify(portal)).join(', ')}]
@@ -79,7 +81,7 @@ const ours =
   async (target: Tgtd): Promise<Server> => {
     const dir = tempDir('bench');
     const config = dir.file('orion.toml');
-    writeFileSync(config, ourConfig(target, dir));
+    writeFileSync(config, ourConfig(target, dir, await freePort()));
     const child = await startProcess({
       name: `orion-iscsi up ${flags.join(' ')}`.trim(),
       command: NODE,

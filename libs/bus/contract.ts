@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sleep, systemClock } from '../core/clock.ts';
 import { OrionError } from '../core/errors.ts';
 import { BUS_MESSAGE_BYTES_MAX } from '../core/limits.ts';
 import type { Bus, KeyValue, KvEntry } from './bus.ts';
@@ -20,10 +21,10 @@ export interface ContractPeers {
 }
 
 export async function eventually(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const untilMs = performance.now() + WAIT_MS;
+  const untilMs = systemClock.nowMs() + WAIT_MS;
   while (!(await condition())) {
-    if (performance.now() > untilMs) throw new Error('did not happen');
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    if (systemClock.nowMs() > untilMs) throw new Error('did not happen');
+    await sleep(systemClock, POLL_MS);
   }
 }
 

@@ -66,7 +66,7 @@ export class MemoryKeyValue implements KeyValue {
     const hub = this.#hub;
     const client = this.#client;
     const fields = { bucket: this.#bucket, verb, key };
-    return client.call<T>({ timeoutMs: hub.kvTimeoutMs }, fields, (resolve, reject) => {
+    return client.calls.run<T>({ timeoutMs: hub.kvTimeoutMs }, fields, (resolve, reject) => {
       const atServer = (): void => {
         const bucket = hub.bucket(this.#bucket);
         const answer = attempt(() => apply(bucket), resolve, reject);

@@ -35,9 +35,12 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
   );
 }
 
+let marks = 0;
+
 /** Waits until the server knows all that this client has subscribed so far. */
 async function known(bus: Bus, mark: string): Promise<void> {
-  const subject = `contract.known.${mark}`;
+  marks += 1;
+  const subject = `contract.known.${mark}-${marks}`;
   const serving = bus.serve(subject, async () => null);
   await eventually(async () => (await codeOf(bus.request(subject, null, SOON))) === 'resolved');
   serving.unsubscribe();

@@ -11,7 +11,7 @@ import {
 } from '@nats-io/transport-node';
 import { type Clock, sleep } from '../../core/clock.ts';
 import { errorText } from '../../core/errors.ts';
-import { hexId, type Rng } from '../../core/rng.ts';
+import type { Rng } from '../../core/rng.ts';
 import type {
   Bus,
   BusMessage,
@@ -160,7 +160,7 @@ export class NatsBus implements Bus {
 
   async keyValue(bucket: string): Promise<KeyValue> {
     const kvm = new Kvm(jetstream(this.#nats, { timeout: this.kvTimeoutMs }));
-    const keyValue = new NatsKeyValue(this, kvm, bucket, hexId(this.rng, 16));
+    const keyValue = new NatsKeyValue(this, kvm, bucket);
     await keyValue.open();
     this.#keyValues.add(keyValue);
     return keyValue;

@@ -2,6 +2,7 @@ import { StorageType } from '@nats-io/jetstream';
 import type { KV, Kvm } from '@nats-io/kv';
 import { sleep } from '../../core/clock.ts';
 import { isOrionError } from '../../core/errors.ts';
+import { hexId } from '../../core/rng.ts';
 import type { KeyValue, KvEntry, Payload, Subscription } from '../bus.ts';
 import { decodePayload, encodePayload } from '../codec.ts';
 import { busErrors } from '../errors.ts';
@@ -24,8 +25,6 @@ export class NatsKeyValue implements KeyValue {
   readonly bucket: string;
   readonly #bus: NatsBus;
   readonly #kvm: Kvm;
-  /** What this client writes as incarnation if it is the one who makes the bucket. */
-  readonly #proposal: string;
   readonly #watches = new Set<NatsWatch>();
   #kv: KV | null = null;
   #incarnation = '';
@@ -33,11 +32,10 @@ export class NatsKeyValue implements KeyValue {
   #reopens = 0;
   #closed = false;
 
-  constructor(bus: NatsBus, kvm: Kvm, bucket: string, proposal: string) {
+  constructor(bus: NatsBus, kvm: Kvm, bucket: string) {
     this.#bus = bus;
     this.#kvm = kvm;
     this.bucket = bucket;
-    this.#proposal = proposal;
   }
 
   get incarnation(): string {
@@ -107,7 +105,7 @@ export class NatsKeyValue implements KeyValue {
         // A follower that lags may answer a direct get: no reading of one's own writes.
         allow_direct: false,
       });
-      this.#incarnation = await readIncarnation(kv, this.#proposal, fields);
+      this.#incarnation = await readIncarnation(kv, hexId(this.#bus.rng, 16), fields);
       this.#kv = kv;
     } catch (error) {
       throw fromNats(error, fields);

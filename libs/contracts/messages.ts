@@ -44,6 +44,11 @@ export const ClaimRequest = T.Object({
 export type ClaimRequest = Static<typeof ClaimRequest>;
 
 export const ClaimReply = T.Object({
+  tpgt: T.Integer({ minimum: 0, maximum: 0xffff }),
+  /** How frames of the link address this claim of the slot; another one for every claim. */
+  handle: T.Integer({ minimum: 0, maximum: 0xffff }),
+  /** The worker process that holds it: the link must lead to the same one. */
+  workerIncarnation: T.String(),
   portal: T.String(),
   sizeBytes: T.Integer({ minimum: 1 }),
   blockBytes: T.Integer({ minimum: 512 }),
@@ -66,6 +71,15 @@ export const ResetRequest = T.Object({
   timeoutMs: T.Integer({ minimum: 1 }),
 });
 export type ResetRequest = Static<typeof ResetRequest>;
+
+/** Owner to worker, after a reset of the LU: what is still outstanding on this slot was terminated by it. */
+export const AbandonRequest = T.Object({
+  volume: T.String({ minLength: 1, maxLength: 63 }),
+  epoch: T.Integer({ minimum: 1 }),
+  slot: T.Integer({ minimum: 0, maximum: 0xffff }),
+  incarnation: T.Integer({ minimum: 1 }),
+});
+export type AbandonRequest = Static<typeof AbandonRequest>;
 
 /** Owner to worker: let go of the slot (drained by the owner before). */
 export const ReleaseRequest = T.Object({

@@ -17,6 +17,8 @@ export const SlotRecord = T.Object({
   worker: T.String({ maxLength: 64 }),
   /** Grows with every claim. A worker refuses a claim that is not newer than what it has seen. */
   incarnation: T.Integer({ minimum: 0, maximum: 0xffffffff }),
+  /** Target portal group it was last logged in to: only a login to the same one reinstates. -1: never. */
+  tpgt: T.Integer({ minimum: -1, maximum: 0xffff }),
   state: T.Union([T.Literal('assigned'), T.Literal('fencing'), T.Literal('disabled')]),
 });
 export type SlotRecord = Static<typeof SlotRecord>;

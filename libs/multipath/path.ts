@@ -12,6 +12,15 @@ export interface PathDevice extends BlockDevice {
   probe(io: IoContext): Promise<void>;
   /** Called once when the way is lost, with the first cause. Called at once when it is lost already. */
   onLost(fn: (cause: Error) => void): void;
+  /** Called for every unit attention that the logical unit reports, before the answer to any later command. */
+  onUnitAttention(fn: (attention: UnitAttention) => void): void;
+}
+
+/** Additional sense code and qualifier of a UNIT ATTENTION (SPC-4 §4.5.6), with its text. */
+export interface UnitAttention {
+  readonly asc: number;
+  readonly ascq: number;
+  readonly text: string;
 }
 
 /** Where a path stands in its life. The multipath device sends I/O to `ready` paths, `marginal` ones last. */

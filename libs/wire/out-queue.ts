@@ -60,6 +60,11 @@ export class OutQueue {
     return this.#batch.seq;
   }
 
+  /** The last batch whose bytes were handed to the stream; what was queued later has certainly not been sent. */
+  get handedSeq(): number {
+    return this.#batch.seq - 1;
+  }
+
   get flushedSeq(): number {
     return this.#closed ? Number.MAX_SAFE_INTEGER : this.#flushedSeq;
   }

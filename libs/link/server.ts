@@ -1,0 +1,358 @@
+import type { IoContext } from '../block/device.ts';
+import { errorText, isOrionError } from '../core/errors.ts';
+import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
+import type { PathDevice } from '../multipath/path.ts';
+import type { BufferPool } from '../wire/buffer-pool.ts';
+import type { Address, ByteStream, Listener, Network, StreamSink } from '../wire/network.ts';
+import { OutQueue } from '../wire/out-queue.ts';
+import { Receiver } from '../wire/receiver.ts';
+import { linkErrors } from './errors.ts';
+import {
+  FRAME_BYTES,
+  FrameStatus,
+  FrameType,
+  frameEpoch,
+  frameFlags,
+  frameHandle,
+  frameIncarnation,
+  frameLength,
+  frameOffset,
+  frameTag,
+  frameType,
+  invalidFrameReason,
+  JSON_BYTES_MAX,
+  writeFrame,
+} from './frame.ts';
+import { checkHello, encodeError, type Hello } from './hello.ts';
+import type { PathHost } from './host.ts';
+
+/** What one gateway may have in flight on one link. Beyond it the gateway waits; one that does not is cut off. */
+export const LINK_CREDIT_REQUESTS = 512;
+export const LINK_CREDIT_BYTES = 64 * 1024 * 1024;
+
+export interface LinkServerOptions {
+  readonly network: Network;
+  readonly address: Address;
+  readonly host: PathHost;
+  readonly pool: BufferPool;
+  /** Who we are: told to the gateway in HELLO. */
+  readonly hello: Hello;
+  readonly onEvent?: (text: string) => void;
+}
+
+export interface LinkServer {
+  readonly address: Address;
+  close(): Promise<void>;
+}
+
+export async function listenLink(options: LinkServerOptions): Promise<LinkServer> {
+  const connections = new Set<LinkConnection>();
+  const listener: Listener = await options.network.listen(options.address, (stream) => {
+    const connection = new LinkConnection(stream, options, () => connections.delete(connection));
+    connections.add(connection);
+    return connection;
+  });
+  return {
+    address: listener.address,
+    async close() {
+      for (const connection of connections) connection.destroy();
+      await listener.close();
+    },
+  };
+}
+
+/** One gateway's stream. Frames in, device calls, replies out; replies of one turn leave together. */
+class LinkConnection implements StreamSink {
+  readonly #options: LinkServerOptions;
+  readonly #stream: ByteStream;
+  readonly #out: OutQueue;
+  readonly #receiver: Receiver;
+  readonly #onClosed: () => void;
+  /** Devices whose loss this gateway is told of, by handle. */
+  readonly #watched = new Map<number, PathDevice>();
+  readonly #io: IoContext;
+  #inflight = 0;
+  #inflightBytes = 0;
+  #closed = false;
+  #greeted = false;
+  // The frame whose payload is being received.
+  #type = 0;
+  #flags = 0;
+  #tag = 0;
+  #handle = 0;
+  #incarnation = 0;
+  #epoch = 0;
+  #offset = 0;
+  #length = 0;
+  #payload: Buffer | null = null;
+  #inPayload = false;
+
+  constructor(stream: ByteStream, options: LinkServerOptions, onClosed: () => void) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#onClosed = onClosed;
+    this.#out = new OutQueue(stream, options.pool);
+    this.#io = { deadlineMs: Number.POSITIVE_INFINITY, client: `link:${stream.remote}` };
+    this.#receiver = new Receiver((buffer, at) => this.#segment(buffer, at));
+    this.#receiver.want(FRAME_BYTES);
+  }
+
+  buffer(): Buffer {
+    return this.#receiver.buffer();
+  }
+
+  data(chunk: Buffer, length: number): void {
+    this.#receiver.push(chunk, length);
+  }
+
+  closed(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#receiver.stop();
+    if (this.#payload !== null) this.#options.pool.give(this.#payload);
+    this.#payload = null;
+    this.#out.close();
+    this.#onClosed();
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
+
+  #segment(buffer: Buffer, at: number): void {
+    if (!this.#inPayload) return this.#header(buffer, at);
+    this.#inPayload = false;
+    const payload = this.#payload;
+    this.#payload = null;
+    this.#receiver.want(FRAME_BYTES);
+    if (this.#type === FrameType.Hello) return this.#hello(buffer, at);
+    this.#submitPayload(payload!);
+  }
+
+  #header(buffer: Buffer, at: number): void {
+    const reason = invalidFrameReason(buffer, at);
+    if (reason !== null) return this.#protocolError(reason);
+    this.#type = frameType(buffer, at);
+    this.#flags = frameFlags(buffer, at);
+    this.#tag = frameTag(buffer, at);
+    this.#handle = frameHandle(buffer, at);
+    this.#incarnation = frameIncarnation(buffer, at);
+    this.#epoch = frameEpoch(buffer, at);
+    this.#offset = frameOffset(buffer, at);
+    const length = frameLength(buffer, at);
+    this.#length = length;
+    if (this.#type === FrameType.Hello) {
+      if (length === 0 || length > JSON_BYTES_MAX) return this.#protocolError('HELLO too long');
+      this.#inPayload = true;
+      return this.#receiver.want(length);
+    }
+    if (!this.#greeted) return this.#protocolError('a frame came before HELLO');
+    if (this.#type === FrameType.Write || this.#type === FrameType.CompareWrite) {
+      if (length === 0 || length > LINK_PAYLOAD_BYTES_MAX) {
+        return this.#protocolError(`payload of ${length} bytes`);
+      }
+      if (!this.#admit(length)) return;
+      this.#payload = this.#options.pool.take(length);
+      this.#inPayload = true;
+      return this.#receiver.want(length, this.#payload, 0);
+    }
+    this.#receiver.want(FRAME_BYTES);
+    this.#submit(length);
+  }
+
+  #submit(length: number): void {
+    const tag = this.#tag;
+    switch (this.#type) {
+      case FrameType.Ping:
+        return this.#reply(FrameType.Ping, FrameStatus.Ok, tag, null);
+      case FrameType.Read:
+        if (length === 0 || length > LINK_PAYLOAD_BYTES_MAX) {
+          return this.#protocolError(`read of ${length} bytes`);
+        }
+        if (this.#admit(length)) this.#read(tag, length);
+        return;
+      case FrameType.Flush:
+        return this.#call(tag, (device) => device.flush(this.#io));
+      case FrameType.Probe:
+        return this.#call(tag, (device) => device.probe(this.#io));
+      case FrameType.Trim: {
+        const { offset, flags } = this.#range();
+        return this.#call(tag, (device) => device.trim(offset, length, flags, this.#io));
+      }
+      case FrameType.Zero: {
+        const { offset, flags } = this.#range();
+        return this.#call(tag, (device) => device.writeZeroes(offset, length, flags, this.#io));
+      }
+      case FrameType.Extents: {
+        const { offset } = this.#range();
+        return this.#call(tag, (device) => device.extents(offset, length, this.#io));
+      }
+      default:
+        return this.#protocolError(`frame type ${this.#type}`);
+    }
+  }
+
+  #range(): { readonly offset: number; readonly flags: number } {
+    return { offset: this.#offset, flags: this.#flags };
+  }
+
+  #read(tag: number, length: number): void {
+    const device = this.#open(tag, length);
+    if (device === null) return;
+    const into = this.#options.pool.take(length);
+    device.read(this.#offset, into, this.#io).then(
+      () => {
+        this.#done(length);
+        if (this.#closed) this.#options.pool.give(into);
+        else this.#reply(FrameType.Reply, FrameStatus.Ok, tag, into);
+      },
+      (error) => {
+        this.#options.pool.give(into);
+        this.#done(length);
+        this.#replyError(tag, error);
+      },
+    );
+  }
+
+  #submitPayload(payload: Buffer): void {
+    const tag = this.#tag;
+    const length = payload.length;
+    const device = this.#open(tag, length);
+    if (device === null) return this.#options.pool.give(payload);
+    const settle = (): void => {
+      this.#options.pool.give(payload);
+      this.#done(length);
+    };
+    if (this.#type === FrameType.Write) {
+      device.write(this.#offset, payload, this.#flags, this.#io).then(
+        () => {
+          settle();
+          this.#reply(FrameType.Reply, FrameStatus.Ok, tag, null);
+        },
+        (error) => {
+          settle();
+          this.#replyError(tag, error);
+        },
+      );
+      return;
+    }
+    const half = length >>> 1;
+    const expected = payload.subarray(0, half);
+    device.compareAndWrite(this.#offset, expected, payload.subarray(half), this.#io).then(
+      (result) => {
+        settle();
+        this.#replyJson(tag, FrameStatus.Ok, result);
+      },
+      (error) => {
+        settle();
+        this.#replyError(tag, error);
+      },
+    );
+  }
+
+  #call(tag: number, run: (device: PathDevice) => Promise<unknown>): void {
+    if (!this.#admit(0)) return;
+    const device = this.#open(tag, 0);
+    if (device === null) return;
+    run(device).then(
+      (result) => {
+        this.#done(0);
+        if (result === undefined) this.#reply(FrameType.Reply, FrameStatus.Ok, tag, null);
+        else this.#replyJson(tag, FrameStatus.Ok, result);
+      },
+      (error) => {
+        this.#done(0);
+        this.#replyError(tag, error);
+      },
+    );
+  }
+
+  /** The device for the frame at hand, or null after the refusal was sent. */
+  #open(tag: number, bytes: number): PathDevice | null {
+    try {
+      const device = this.#options.host.open(this.#handle, this.#incarnation, this.#epoch);
+      this.#watch(this.#handle, device);
+      return device;
+    } catch (error) {
+      this.#done(bytes);
+      this.#replyError(tag, error);
+      return null;
+    }
+  }
+
+  #watch(handle: number, device: PathDevice): void {
+    if (this.#watched.get(handle) === device) return;
+    this.#watched.set(handle, device);
+    device.onLost((cause) => {
+      if (this.#watched.get(handle) === device) this.#watched.delete(handle);
+      if (!this.#closed) this.#sendJson(FrameType.Lost, 0, 0, handle, encodeError(cause));
+    });
+    device.onUnitAttention((attention) => {
+      if (!this.#closed) this.#sendJson(FrameType.Attention, 0, 0, handle, attention);
+    });
+  }
+
+  #admit(bytes: number): boolean {
+    this.#inflight += 1;
+    this.#inflightBytes += bytes;
+    if (this.#inflight <= LINK_CREDIT_REQUESTS && this.#inflightBytes <= LINK_CREDIT_BYTES) {
+      return true;
+    }
+    this.#protocolError('the gateway used more than its credit');
+    return false;
+  }
+
+  #done(bytes: number): void {
+    this.#inflight -= 1;
+    this.#inflightBytes -= bytes;
+  }
+
+  // ---- answers
+
+  #hello(buffer: Buffer, at: number): void {
+    const problem = checkHello(buffer.subarray(at, at + this.#length), this.#options.hello);
+    if (problem !== null) return this.#protocolError(problem);
+    this.#greeted = true;
+    const own = {
+      ...this.#options.hello,
+      requests: LINK_CREDIT_REQUESTS,
+      bytes: LINK_CREDIT_BYTES,
+    };
+    this.#sendJson(FrameType.Hello, FrameStatus.Ok, this.#tag, 0, own);
+  }
+
+  #replyError(tag: number, error: unknown): void {
+    if (this.#closed) return;
+    if (!isOrionError(error)) this.#options.onEvent?.(`link request failed: ${errorText(error)}`);
+    this.#replyJson(tag, FrameStatus.Error, encodeError(error));
+  }
+
+  #replyJson(tag: number, status: number, value: unknown): void {
+    if (!this.#closed) this.#sendJson(FrameType.Reply, status, tag, 0, value);
+  }
+
+  #sendJson(type: FrameType, status: number, tag: number, handle: number, value: unknown): void {
+    const json = Buffer.from(JSON.stringify(value));
+    const at = this.#out.reserve(FRAME_BYTES);
+    writeFrame(this.#out.slab, at, type, status, tag, handle, 0, 0, 0, json.length);
+    this.#out.append(json);
+  }
+
+  #reply(type: FrameType, status: number, tag: number, payload: Buffer | null): void {
+    if (this.#closed) return;
+    const at = this.#out.reserve(FRAME_BYTES);
+    const length = payload === null ? 0 : payload.length;
+    writeFrame(this.#out.slab, at, type, status, tag, 0, 0, 0, 0, length);
+    if (payload !== null) this.#out.appendOwned(payload);
+  }
+
+  #protocolError(reason: string): void {
+    const error = linkErrors.make('LINK_PROTOCOL', {
+      message: `a gateway broke the link protocol: ${reason}`,
+      fields: { peer: this.#stream.remote },
+    });
+    this.#options.onEvent?.(error.describe());
+    this.#receiver.stop();
+    this.#stream.destroy(error);
+  }
+}

@@ -1,0 +1,424 @@
+import type { BlockCapabilities, BlockDevice, Extent, IoContext } from '../block/device.ts';
+import { assert } from '../core/assert.ts';
+import { type Clock, every, type Timer } from '../core/clock.ts';
+import { isOrionError, type OrionError } from '../core/errors.ts';
+import type { Rng } from '../core/rng.ts';
+import { resolveCompareAndWrite } from './compare-outcome.ts';
+import { multipathErrors } from './errors.ts';
+import { FlushGuard, type FlushMark } from './flush-guard.ts';
+import type { PathDevice, UnitAttention } from './path.ts';
+import { PathState } from './path.ts';
+import { PathEntry, type PathMeta } from './path-entry.ts';
+import { PathMap } from './path-map.ts';
+import { RangeLock } from './range-lock.ts';
+import { IoRequest, RequestKind, type RequestOwner, type RequestResult } from './request.ts';
+import { makeSelector, type Policy, type Selector } from './selectors.ts';
+import { WaitingRoom } from './waiting-room.ts';
+
+/** Pause before an attempt that the target turned away (busy, becoming ready) is repeated; doubles to the maximum. */
+const RETRY_PAUSE_MS_MIN = 10;
+const RETRY_PAUSE_MS_MAX = 1_000;
+
+/** A lost path answers all that was outstanding on it at once; this long is only ever used up by a bug. */
+const LOST_DRAIN_MS = 30_000;
+
+/** POWER ON, RESET, OR BUS DEVICE RESET OCCURRED and its kin (SPC-4 annex F: 29h). */
+const ASC_POWER_ON_OR_RESET = 0x29;
+
+/** How often time limits of waiting requests and idle paths are looked at. */
+const TICK_MS = 250;
+
+export interface MultipathOptions {
+  readonly name: string;
+  readonly caps: BlockCapabilities;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly policy: Policy;
+  /** How long an I/O may wait for a usable path before it fails. */
+  readonly noPathRetryMs: number;
+  /** Bytes that may wait for a path. */
+  readonly noPathQueueBytes: number;
+  /** A path is gone. The owner fences it (`needsFence`, `fenced`) and brings a new one (`addPath`). */
+  readonly onPathLost: (slot: number, cause: Error) => void;
+  readonly onEvent?: (event: MultipathEvent) => void;
+}
+
+type PathEventKind = 'path-added' | 'path-lost' | 'path-removed' | 'attention';
+
+export type MultipathEvent =
+  | { readonly kind: PathEventKind; readonly slot: number; readonly text: string }
+  | { readonly kind: 'cache-may-be-lost'; text: string };
+
+export interface MultipathCounters {
+  failovers: number;
+  retries: number;
+  unknownWrites: number;
+}
+
+/**
+ * A volume over several paths. Every I/O goes to one usable path; when that path fails, what is certain is retried
+ * at once, and a change of unknown outcome is kept back, with its range locked, until its old attempt is fenced.
+ * Implements I2, I3, I5 and I7 of failover.md; it decides nothing about who may log in where.
+ */
+export class MultipathDevice implements BlockDevice, RequestOwner {
+  readonly name: string;
+  caps: BlockCapabilities;
+  readonly counters: MultipathCounters = { failovers: 0, retries: 0, unknownWrites: 0 };
+  readonly #options: MultipathOptions;
+  readonly #clock: Clock;
+  readonly #paths: PathMap;
+  readonly #select: Selector;
+  readonly #lock = new RangeLock<IoRequest>();
+  readonly #room: WaitingRoom;
+  readonly #guard: FlushGuard;
+  readonly #tick: Timer;
+  /** Reasons for which I/O is held back now. */
+  #holds = 0;
+  #closed = false;
+
+  constructor(options: MultipathOptions) {
+    this.name = options.name;
+    this.caps = options.caps;
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#select = makeSelector(options.policy, options.rng);
+    this.#paths = new PathMap(options.clock);
+    this.#room = new WaitingRoom(options.noPathQueueBytes);
+    this.#guard = new FlushGuard(options.caps.volatileCache);
+    this.#tick = every(options.clock, TICK_MS, () => this.#onTick());
+  }
+
+  // ---- BlockDevice
+
+  read(offset: number, into: Buffer, io: IoContext): Promise<void> {
+    const request = new IoRequest(this, RequestKind.Read, offset, into.length, 0, io);
+    request.buffer = into;
+    this.dispatch(request);
+    return request.promise as Promise<void>;
+  }
+
+  write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {
+    const request = new IoRequest(this, RequestKind.Write, offset, from.length, flags, io);
+    request.buffer = from;
+    return this.#change(request) as Promise<void>;
+  }
+
+  trim(offset: number, length: number, flags: number, io: IoContext): Promise<void> {
+    const request = new IoRequest(this, RequestKind.Trim, offset, length, flags, io);
+    return this.#change(request) as Promise<void>;
+  }
+
+  writeZeroes(offset: number, length: number, flags: number, io: IoContext): Promise<void> {
+    const request = new IoRequest(this, RequestKind.Zeroes, offset, length, flags, io);
+    return this.#change(request) as Promise<void>;
+  }
+
+  compareAndWrite(
+    offset: number,
+    expected: Buffer,
+    replacement: Buffer,
+    io: IoContext,
+  ): Promise<number> {
+    const kind = RequestKind.CompareAndWrite;
+    const request = new IoRequest(this, kind, offset, replacement.length, 0, io);
+    request.expected = expected;
+    request.buffer = replacement;
+    return this.#change(request) as Promise<number>;
+  }
+
+  async flush(io: IoContext): Promise<void> {
+    const mark: FlushMark = this.#guard.begin();
+    const request = new IoRequest(this, RequestKind.Flush, 0, 0, 0, io);
+    this.dispatch(request);
+    await request.promise;
+    if (!this.#guard.complete(mark)) {
+      throw multipathErrors.make('MULTIPATH_CACHE_LOST', { fields: { volume: this.name } });
+    }
+  }
+
+  extents(offset: number, length: number, io: IoContext): Promise<Extent[]> {
+    const request = new IoRequest(this, RequestKind.Extents, offset, length, 0, io);
+    this.dispatch(request);
+    return request.promise as Promise<Extent[]>;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#tick.cancel();
+    for (const request of this.#room.drain()) request.reject(this.#closedError());
+    for (const entry of this.#paths.all()) {
+      for (const request of this.#paths.takeUnknown(entry)) request.reject(this.#closedError());
+    }
+    await Promise.all(this.#paths.all().map((entry) => entry.device.close()));
+  }
+
+  // ---- the map, for the owner of the volume
+
+  get paths(): readonly PathEntry[] {
+    return this.#paths.all();
+  }
+
+  get readyCount(): number {
+    return this.#paths.usable.length;
+  }
+
+  /** Changes whose outcome is unknown and that wait for a fence. */
+  get heldWrites(): number {
+    return this.#paths.unknownCount;
+  }
+
+  addPath(slot: number, device: PathDevice, meta: PathMeta): void {
+    assert(!this.#closed, 'paths are added to an open volume');
+    const entry = new PathEntry(slot, device, meta, this.#clock.nowMs());
+    this.#paths.add(entry);
+    this.#event('path-added', entry, `${meta.portal} through ${meta.worker}`);
+    device.onLost((cause) => this.#lose(entry, cause));
+    device.onUnitAttention((attention) => this.#attention(entry, attention));
+    if (this.#paths.usable.includes(entry)) this.#release();
+  }
+
+  /**
+   * True while something that was sent over the lost path of this slot may still execute on the target: the LU must
+   * be fenced before `fenced` is called.
+   */
+  needsFence(slot: number): boolean {
+    return this.#paths.needsFence(slot);
+  }
+
+  /**
+   * Nothing that was sent over the lost path can execute any more: what it left behind is sent again, once the path
+   * has answered (with errors) all that was outstanding on it.
+   */
+  async fenced(slot: number): Promise<void> {
+    const lost = this.#paths.lost(slot);
+    if (lost !== undefined) await this.#paths.drained(lost, LOST_DRAIN_MS);
+    const entry = this.#paths.removeLost(slot);
+    if (entry === null) return;
+    for (const request of this.#paths.takeUnknown(entry)) this.#afterFence(request);
+  }
+
+  /** Holds new I/O back until `unquiesce`. Counted. */
+  hold(): void {
+    this.#holds += 1;
+  }
+
+  /** Holds new I/O back and waits, at most `timeoutMs`, until nothing is in flight on usable paths. */
+  async quiesce(timeoutMs: number): Promise<void> {
+    this.hold();
+    await this.#paths.drained(null, timeoutMs);
+  }
+
+  /** Ends one `quiesce` or `hold`. `reset`: the LU was reset meanwhile, so each path will report a unit attention for it. */
+  unquiesce(reset: boolean): void {
+    this.#holds -= 1;
+    assert(this.#holds >= 0, 'every unquiesce ends one hold');
+    if (reset) this.#paths.expectResetAttention();
+    this.#release();
+  }
+
+  /** Takes a path out in good order: no new I/O, waits for what is in flight. False when the time was up. */
+  async retire(slot: number, timeoutMs: number): Promise<boolean> {
+    const entry = this.#paths.get(slot);
+    if (entry === undefined) return true;
+    this.#paths.setState(entry, PathState.Disabled);
+    const drained = await this.#paths.drained(entry, timeoutMs);
+    // It may have been lost while it drained; then it is the fence's business.
+    if (this.#paths.get(slot) !== entry) return false;
+    if (!drained) {
+      this.#paths.setState(entry, PathState.Ready);
+      return false;
+    }
+    this.#paths.remove(entry);
+    this.#event('path-removed', entry, 'moved in good order');
+    return true;
+  }
+
+  // ---- requests
+
+  #change(request: IoRequest): Promise<RequestResult> {
+    if (this.#lock.acquire(request)) this.dispatch(request);
+    else request.giveUpMs = this.#giveUpMs(request);
+    return request.promise;
+  }
+
+  /** Sends a request over a usable path, or lets it wait for one. */
+  dispatch(request: IoRequest): void {
+    if (this.#closed) return this.#finish(request, this.#closedError());
+    const usable = this.#paths.usable;
+    if (usable.length === 0 || this.#holds > 0) return this.#wait(request);
+    const path = this.#select(usable, request.changes, request.length);
+    request.path = path;
+    request.attempts += 1;
+    request.sentMs = this.#clock.nowMs();
+    path.begin(request.length);
+    this.#send(path.device, request).then(request.ok, request.fail);
+  }
+
+  #send(device: PathDevice, request: IoRequest): Promise<RequestResult> {
+    switch (request.kind) {
+      case RequestKind.Read:
+        return device.read(request.offset, request.buffer, request.io);
+      case RequestKind.Write:
+        return device.write(request.offset, request.buffer, request.flags, request.io);
+      case RequestKind.Flush:
+        return device.flush(request.io);
+      case RequestKind.Trim:
+        return device.trim(request.offset, request.length, request.flags, request.io);
+      case RequestKind.Zeroes:
+        return device.writeZeroes(request.offset, request.length, request.flags, request.io);
+      case RequestKind.Extents:
+        return device.extents(request.offset, request.length, request.io);
+      case RequestKind.CompareAndWrite: {
+        const { offset, expected, buffer, io } = request;
+        return device.compareAndWrite(offset, expected, buffer, io);
+      }
+    }
+  }
+
+  succeeded(request: IoRequest, result: RequestResult): void {
+    const path = request.path!;
+    const now = this.#clock.nowMs();
+    path.end(request.length);
+    path.lastGoodMs = now;
+    path.sample(request.changes, request.length, now - request.sentMs);
+    if (request.changes) {
+      path.writes += 1;
+      this.#lock.release(request);
+      this.#guard.wrote();
+    } else path.reads += 1;
+    this.#paths.ended(path);
+    request.resolve(result);
+  }
+
+  failed(request: IoRequest, error: unknown): void {
+    const path = request.path!;
+    path.end(request.length);
+    path.errors += 1;
+    path.lastError = error instanceof Error ? error.message : String(error);
+    this.#paths.ended(path);
+    const outcome = isOrionError(error) ? error.outcome : 'unknown';
+    switch (outcome) {
+      case 'final':
+        return this.#finish(request, error);
+      case 'not-executed':
+        return this.#retry(request, path);
+      case 'terminated':
+        return this.#afterFence(request);
+      case 'unknown':
+        this.#lose(path, error instanceof Error ? error : new Error(String(error)));
+        if (!request.changes) return this.#retry(request, path);
+        this.counters.unknownWrites += 1;
+        request.giveUpMs = this.#giveUpMs(request);
+        return this.#paths.addUnknown(path, request);
+    }
+  }
+
+  /** The attempt certainly has no effect any more, or none that matters: try again. */
+  #retry(request: IoRequest, path: PathEntry): void {
+    this.counters.retries += 1;
+    const now = this.#clock.nowMs();
+    if (request.giveUpMs === 0) request.giveUpMs = this.#giveUpMs(request);
+    if (now >= request.giveUpMs) return this.#finish(request, this.#noPathError(request));
+    const elsewhere = this.#paths.usable.some((other) => other !== path);
+    if (elsewhere && request.attempts === 1) return this.dispatch(request);
+    if (path.state !== PathState.Ready) return this.dispatch(request);
+    const pauseMs = Math.min(RETRY_PAUSE_MS_MIN * 2 ** (request.attempts - 1), RETRY_PAUSE_MS_MAX);
+    this.#clock.after(pauseMs, () => this.dispatch(request));
+  }
+
+  /** The old attempt cannot execute any more, but it may have: only what is idempotent is simply sent again. */
+  #afterFence(request: IoRequest): void {
+    if (request.settled) return this.#unlock(request);
+    if (request.kind !== RequestKind.CompareAndWrite) return this.dispatch(request);
+    const scratch = Buffer.allocUnsafe(request.length);
+    this.read(request.offset, scratch, request.io).then(
+      () => {
+        const outcome = resolveCompareAndWrite(scratch, request.expected, request.buffer);
+        if (outcome.kind === 'retry') return this.dispatch(request);
+        this.#unlock(request);
+        request.resolve(outcome.result);
+      },
+      (error) => this.#finish(request, error),
+    );
+  }
+
+  #wait(request: IoRequest): void {
+    request.giveUpMs = this.#giveUpMs(request);
+    if (!this.#room.enter(request)) {
+      const fields = { volume: this.name, bytes: this.#room.bytes };
+      this.#finish(request, multipathErrors.make('MULTIPATH_QUEUE_FULL', { fields }));
+    }
+  }
+
+  /** Answers with an error; nothing of the request can happen any more. */
+  #finish(request: IoRequest, error: unknown): void {
+    this.#unlock(request);
+    request.reject(error);
+  }
+
+  #unlock(request: IoRequest): void {
+    if (request.changes && request.lockIndex >= 0) this.#lock.release(request);
+  }
+
+  #giveUpMs(request: IoRequest): number {
+    if (request.giveUpMs !== 0) return request.giveUpMs;
+    return Math.min(request.io.deadlineMs, this.#clock.nowMs() + this.#options.noPathRetryMs);
+  }
+
+  // ---- paths
+
+  #lose(entry: PathEntry, cause: Error): void {
+    if (!this.#paths.lose(entry)) return;
+    entry.lastError = cause.message;
+    this.counters.failovers += 1;
+    if (this.#paths.usable.length === 0) {
+      this.#cacheMayBeLost('no path was left that would have reported a restart of the target');
+    }
+    this.#event('path-lost', entry, cause.message);
+    if (!this.#closed) this.#options.onPathLost(entry.slot, cause);
+  }
+
+  #attention(entry: PathEntry, attention: UnitAttention): void {
+    this.#event('attention', entry, attention.text);
+    if (attention.asc !== ASC_POWER_ON_OR_RESET) return;
+    if (entry.expectResetAttention) entry.expectResetAttention = false;
+    else this.#cacheMayBeLost(`the target reported: ${attention.text}`);
+  }
+
+  #cacheMayBeLost(text: string): void {
+    if (this.#guard.cacheMayBeLost()) this.#options.onEvent?.({ kind: 'cache-may-be-lost', text });
+  }
+
+  #release(): void {
+    if (this.#holds > 0 || this.#paths.usable.length === 0) return;
+    for (const request of this.#room.drain()) this.dispatch(request);
+  }
+
+  #onTick(): void {
+    const now = this.#clock.nowMs();
+    for (const request of this.#room.expired(now)) {
+      this.#finish(request, this.#noPathError(request));
+    }
+    for (const request of this.#lock.expired(now)) request.reject(this.#noPathError(request));
+    // The client gets its answer; the range stays locked until the attempt is fenced.
+    for (const request of this.#paths.unknownExpired(now)) {
+      const fields = { volume: this.name, offset: request.offset, length: request.length };
+      request.reject(multipathErrors.make('MULTIPATH_NOT_FENCED', { fields }));
+    }
+    this.#paths.probeIdle(now);
+  }
+
+  #event(kind: PathEventKind, entry: PathEntry, text: string): void {
+    this.#options.onEvent?.({ kind, slot: entry.slot, text });
+  }
+
+  #noPathError(request: IoRequest): OrionError {
+    return multipathErrors.make('MULTIPATH_NO_PATH', {
+      fields: { volume: this.name, offset: request.offset, length: request.length },
+    });
+  }
+
+  #closedError(): OrionError {
+    return multipathErrors.make('MULTIPATH_CLOSED', { fields: { volume: this.name } });
+  }
+}

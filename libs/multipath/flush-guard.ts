@@ -1,0 +1,57 @@
+/**
+ * Knows whether acknowledged writes may sit in the target's volatile cache, and whether that cache may have been
+ * lost (failover.md I5). A flush that would hide such a loss is failed, once.
+ */
+export class FlushGuard {
+  #volatile: boolean;
+  /** Counts acknowledged writes that a flush has still to cover. */
+  #writes = 0;
+  #flushedWrites = 0;
+  #losses = 0;
+  #reportedLosses = 0;
+
+  constructor(volatileCache: boolean) {
+    this.#volatile = volatileCache;
+  }
+
+  get dirty(): boolean {
+    return this.#writes !== this.#flushedWrites;
+  }
+
+  get lossPending(): boolean {
+    return this.#losses !== this.#reportedLosses;
+  }
+
+  /** A write without FUA was acknowledged. */
+  wrote(): void {
+    if (this.#volatile) this.#writes += 1;
+  }
+
+  /** The logical unit may have lost its cache. True when that put acknowledged writes at risk. */
+  cacheMayBeLost(): boolean {
+    if (!this.dirty) return false;
+    this.#losses += 1;
+    return true;
+  }
+
+  /** Before SYNCHRONIZE CACHE is sent: what it will cover if nothing is lost meanwhile. */
+  begin(): FlushMark {
+    return { writes: this.#writes, reportedLosses: this.#reportedLosses };
+  }
+
+  /**
+   * SYNCHRONIZE CACHE succeeded. False when the flush must be failed: a loss had not been reported when it began.
+   * Every flush that began before the report fails, so that each client that waits for one learns of the loss.
+   */
+  complete(mark: FlushMark): boolean {
+    this.#flushedWrites = Math.max(this.#flushedWrites, mark.writes);
+    if (this.#losses === mark.reportedLosses) return true;
+    this.#reportedLosses = this.#losses;
+    return false;
+  }
+}
+
+export interface FlushMark {
+  readonly writes: number;
+  readonly reportedLosses: number;
+}

@@ -1,0 +1,71 @@
+import { type PathDevice, PathState } from './path.ts';
+
+/** Size classes of the latency averages: small, middle, large I/O behave differently on one path. */
+const SMALL_BYTES_MAX = 8 * 1024;
+const MIDDLE_BYTES_MAX = 64 * 1024;
+const SIZE_CLASSES = 3;
+
+/** Weight of one new sample in the moving average. */
+const EWMA_WEIGHT = 0.1;
+
+export function sizeClass(bytes: number): number {
+  if (bytes <= SMALL_BYTES_MAX) return 0;
+  return bytes <= MIDDLE_BYTES_MAX ? 1 : 2;
+}
+
+export interface PathMeta {
+  readonly portal: string;
+  readonly worker: string;
+}
+
+/** One path in the map of a volume: its device, its state, and what the selectors need to know of it. */
+export class PathEntry {
+  readonly slot: number;
+  readonly meta: PathMeta;
+  readonly device: PathDevice;
+  state: PathState = PathState.Ready;
+  lastError = '';
+  outstanding = 0;
+  outstandingBytes = 0;
+  reads = 0;
+  writes = 0;
+  errors = 0;
+  /** When the last GOOD answer came: any answer counts as a check. */
+  lastGoodMs: number;
+  probing = false;
+  /** A unit attention 29h that our own LU reset will cause here is not a power loss. */
+  expectResetAttention = false;
+  /** Current weight of smooth round robin. */
+  roundRobin = 0;
+  readonly #readMs = new Float64Array(SIZE_CLASSES);
+  readonly #writeMs = new Float64Array(SIZE_CLASSES);
+
+  constructor(slot: number, device: PathDevice, meta: PathMeta, nowMs: number) {
+    this.slot = slot;
+    this.device = device;
+    this.meta = meta;
+    this.lastGoodMs = nowMs;
+  }
+
+  begin(bytes: number): void {
+    this.outstanding += 1;
+    this.outstandingBytes += bytes;
+  }
+
+  end(bytes: number): void {
+    this.outstanding -= 1;
+    this.outstandingBytes -= bytes;
+  }
+
+  sample(isWrite: boolean, bytes: number, elapsedMs: number): void {
+    const table = isWrite ? this.#writeMs : this.#readMs;
+    const index = sizeClass(bytes);
+    const old = table[index]!;
+    table[index] = old === 0 ? elapsedMs : old + (elapsedMs - old) * EWMA_WEIGHT;
+  }
+
+  /** Average time of an I/O of this kind and size; 0 when none was seen yet. */
+  latencyMs(isWrite: boolean, bytes: number): number {
+    return (isWrite ? this.#writeMs : this.#readMs)[sizeClass(bytes)]!;
+  }
+}

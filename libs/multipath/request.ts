@@ -1,0 +1,101 @@
+import type { IoContext } from '../block/device.ts';
+import type { PathEntry } from './path-entry.ts';
+import type { RangeHolder } from './range-lock.ts';
+
+export const RequestKind = {
+  Read: 0,
+  Extents: 1,
+  Flush: 2,
+  Write: 3,
+  Trim: 4,
+  Zeroes: 5,
+  CompareAndWrite: 6,
+} as const;
+export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind];
+
+const NO_BUFFER = Buffer.alloc(0);
+
+/** What the device resolved with: nothing, extents, or the place of a miscompare. */
+export type RequestResult = unknown;
+
+/** Who carries requests out; the device behind a request's callbacks. */
+export interface RequestOwner {
+  dispatch(request: IoRequest): void;
+  succeeded(request: IoRequest, result: RequestResult): void;
+  failed(request: IoRequest, error: unknown): void;
+}
+
+/**
+ * One I/O of a client from submission until nothing of it can happen any more. It may be settled (answered with an
+ * error because its time was up) while an attempt of it is still unknown; it then still holds its range.
+ */
+export class IoRequest implements RangeHolder {
+  readonly kind: RequestKind;
+  readonly offset: number;
+  readonly end: number;
+  readonly length: number;
+  readonly flags: number;
+  readonly io: IoContext;
+  readonly promise: Promise<RequestResult>;
+  buffer: Buffer = NO_BUFFER;
+  /** The expected bytes of a compare-and-write. */
+  expected: Buffer = NO_BUFFER;
+  lockIndex = -1;
+  attempts = 0;
+  /** When the running attempt began. */
+  sentMs = 0;
+  /** When waiting for a path ends in an error; set when it begins to wait. */
+  giveUpMs = 0;
+  path: PathEntry | null = null;
+  /** The client has its answer. */
+  settled = false;
+  readonly ok: (result: RequestResult) => void;
+  readonly fail: (error: unknown) => void;
+  #resolve!: (result: RequestResult) => void;
+  #reject!: (error: unknown) => void;
+  readonly #owner: RequestOwner;
+
+  constructor(
+    owner: RequestOwner,
+    kind: RequestKind,
+    offset: number,
+    length: number,
+    flags: number,
+    io: IoContext,
+  ) {
+    this.#owner = owner;
+    this.kind = kind;
+    this.offset = offset;
+    this.length = length;
+    this.end = offset + length;
+    this.flags = flags;
+    this.io = io;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.ok = (result) => owner.succeeded(this, result);
+    this.fail = (error) => owner.failed(this, error);
+  }
+
+  /** It changes blocks: it holds its range, and an unknown outcome of it must be fenced. */
+  get changes(): boolean {
+    return this.kind >= RequestKind.Write;
+  }
+
+  admitted(): void {
+    this.#owner.dispatch(this);
+  }
+
+  resolve(result: RequestResult): void {
+    if (this.settled) return;
+    this.settled = true;
+    this.#resolve(result);
+  }
+
+  reject(error: unknown): void {
+    if (this.settled) return;
+    this.settled = true;
+    this.#reject(error);
+  }
+}

@@ -74,6 +74,20 @@ function missingPackages() {
   return [...new Set(missing.map(([, entry]) => entry.package))];
 }
 
+/** The pinned Node links to a library that a small system may lack. */
+function ensureNodeRuns() {
+  const { status, stderr } = spawnSync(NODE, ['--version'], { encoding: 'utf8' });
+  if (status === 0) return;
+  if (/libatomic/.test(stderr) && isDebianRoot()) {
+    install(['libatomic1']);
+    if (spawnSync(NODE, ['--version']).status === 0) return;
+  }
+  say(
+    `${stderr.trim()}\nThe pinned Node does not run here. On Debian: sudo apt-get install libatomic1`,
+  );
+  process.exit(1);
+}
+
 function apt(...args) {
   return spawnSync(
     'apt-get',
@@ -86,28 +100,35 @@ function apt(...args) {
   );
 }
 
+const hasApt = () => existsSync('/usr/bin/apt-get');
+const isDebianRoot = () => hasApt() && process.getuid() === 0;
+
+/** True when all of them are installed afterwards. */
+function install(packages) {
+  say(`Installing Debian packages: ${packages.join(' ')}`);
+  const args = ['install', '-y', '--no-install-recommends', ...packages];
+  // The package lists of a fresh machine are empty or too old.
+  if (apt(...args).status === 0) return true;
+  const update = apt('update');
+  const second = apt(...args);
+  if (second.status === 0) return true;
+  say(`${update.stderr}${second.stdout}${second.stderr}`.trim());
+  return false;
+}
+
 function ensurePackages() {
   const missing = missingPackages();
   if (missing.length === 0) return;
-  const isDebian = existsSync('/usr/bin/apt-get');
-  if (!isDebian || process.getuid() !== 0) {
-    const how = isDebian
-      ? `: sudo apt-get install ${missing.join(' ')}`
-      : ` (Debian names): ${missing.join(' ')}`;
+  const names = missing.join(' ');
+  if (!isDebianRoot()) {
+    const how = hasApt() ? `: sudo apt-get install ${names}` : ` (Debian names): ${names}`;
     say(`Tests that need other programs will be skipped. To run them, install${how}`);
-    return;
+  } else if (!install(missing)) {
+    say(`apt-get could not install ${names}: the tests that need them will not run.`);
   }
-  say(`Installing Debian packages that the tests need: ${missing.join(' ')}`);
-  const install = ['install', '-y', '--no-install-recommends', ...missing];
-  // The package lists of a fresh machine are empty or too old.
-  if (apt(...install).status === 0) return;
-  const update = apt('update');
-  const second = apt(...install);
-  if (second.status === 0) return;
-  say(`${update.stderr}${second.stdout}${second.stderr}`.trim());
-  say(`apt-get could not install ${missing.join(' ')}: the tests that need them will not run.`);
 }
 
 ensureModules();
+ensureNodeRuns();
 const purpose = process.argv[process.argv.indexOf('--for') + 1];
 if (purpose === 'test') ensurePackages();

@@ -1,0 +1,103 @@
+import type { BlockCapabilities, Extent, IoContext } from '../block/device.ts';
+import { OrionError, type Outcome } from '../core/errors.ts';
+import type { PathDevice, UnitAttention } from '../multipath/path.ts';
+
+export interface ScriptedOp {
+  readonly kind: 'read' | 'write' | 'flush' | 'trim' | 'zeroes' | 'caw' | 'extents' | 'probe';
+  readonly offset: number;
+  readonly length: number;
+  readonly buffer: Buffer;
+  readonly resolve: (value?: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export function outcomeError(outcome: Outcome, message = `scripted ${outcome}`): OrionError {
+  return new OrionError({ code: 'TEST_SCRIPTED', message, outcome });
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** A path whose every I/O waits until the test decides its fate. */
+export class ScriptedPath implements PathDevice {
+  readonly name: string;
+  readonly caps: BlockCapabilities;
+  readonly ops: ScriptedOp[] = [];
+  #lost: ((cause: Error) => void)[] = [];
+  #attention: ((attention: UnitAttention) => void)[] = [];
+
+  constructor(name: string, caps: BlockCapabilities) {
+    this.name = name;
+    this.caps = caps;
+  }
+
+  /** Takes the oldest waiting I/O out of the list. */
+  take(): ScriptedOp {
+    const op = this.ops.shift();
+    if (op === undefined) throw new Error(`nothing was sent to path ${this.name}`);
+    return op;
+  }
+
+  /** The way breaks: all that waits ends with this outcome. */
+  lose(outcome: Outcome = 'unknown'): void {
+    const cause = outcomeError(outcome, `path ${this.name} lost`);
+    for (const op of this.ops.splice(0)) op.reject(cause);
+    for (const fn of this.#lost.splice(0)) fn(cause);
+  }
+
+  attention(asc: number, ascq: number): void {
+    for (const fn of this.#attention) fn({ asc, ascq, text: `${asc}/${ascq}` });
+  }
+
+  #op(
+    kind: ScriptedOp['kind'],
+    offset: number,
+    length: number,
+    buffer = NOTHING,
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.ops.push({ kind, offset, length, buffer, resolve, reject });
+    });
+  }
+
+  read(offset: number, into: Buffer, _io: IoContext): Promise<void> {
+    return this.#op('read', offset, into.length, into) as Promise<void>;
+  }
+
+  write(offset: number, from: Buffer, _flags: number, _io: IoContext): Promise<void> {
+    return this.#op('write', offset, from.length, from) as Promise<void>;
+  }
+
+  flush(_io: IoContext): Promise<void> {
+    return this.#op('flush', 0, 0) as Promise<void>;
+  }
+
+  trim(offset: number, length: number): Promise<void> {
+    return this.#op('trim', offset, length) as Promise<void>;
+  }
+
+  writeZeroes(offset: number, length: number): Promise<void> {
+    return this.#op('zeroes', offset, length) as Promise<void>;
+  }
+
+  extents(offset: number, length: number): Promise<Extent[]> {
+    return this.#op('extents', offset, length) as Promise<Extent[]>;
+  }
+
+  compareAndWrite(offset: number, _expected: Buffer, replacement: Buffer): Promise<number> {
+    return this.#op('caw', offset, replacement.length, replacement) as Promise<number>;
+  }
+
+  probe(): Promise<void> {
+    return this.#op('probe', 0, 0) as Promise<void>;
+  }
+
+  onLost(fn: (cause: Error) => void): void {
+    this.#lost.push(fn);
+  }
+
+  onUnitAttention(fn: (attention: UnitAttention) => void): void {
+    this.#attention.push(fn);
+  }
+
+  async close(): Promise<void> {}
+}

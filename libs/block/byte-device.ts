@@ -150,7 +150,7 @@ export class ByteDevice implements BlockDevice {
     const found = await this.#device.extents(start, end - start, io);
     return found.flatMap((extent) => {
       const from = Math.max(extent.offset, offset);
-      const to = extent.offset + extent.length;
+      const to = Math.min(extent.offset + extent.length, offset + length);
       return to <= from ? [] : [{ ...extent, offset: from, length: to - from }];
     });
   }

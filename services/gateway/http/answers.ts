@@ -47,7 +47,7 @@ function answer(
     .code(problem.status)
     .headers(problem.headers)
     .type(PROBLEM_MEDIA_TYPE)
-    .send(JSON.stringify(problem.document()));
+    .send(Buffer.from(JSON.stringify(problem.document())));
 }
 
 function problemOf(error: unknown): HttpProblem {

@@ -1,5 +1,4 @@
 import type { BlockDevice, IoContext } from '#block/device.ts';
-import { assert } from '#core/assert.ts';
 import { Fifo } from '#core/fifo.ts';
 import type { BufferPool } from '#wire/buffer-pool.ts';
 import { IO_BYTES, READ_WINDOW } from './limits.ts';
@@ -37,7 +36,7 @@ export class ReadAhead {
   readonly #end: number;
   readonly #pending = new Fifo<Pending>();
   #next: number;
-  #closed = false;
+  #stopped = false;
 
   constructor(device: BlockDevice, range: ByteRange, pool: BufferPool, io: () => IoContext) {
     this.#device = device;
@@ -48,9 +47,8 @@ export class ReadAhead {
     this.#end = range.offset + range.length;
   }
 
-  /** The next chunk, which is then the caller's; null after the last one. Rejects with the device's error. */
+  /** The next chunk, which is then the caller's; null after the last one, or when stopped. Rejects with the device's error. */
   async take(): Promise<Chunk | null> {
-    assert(!this.#closed, 'nothing is read after close');
     this.#fill();
     const chunk = this.#pending.shift();
     if (chunk === undefined) return null;
@@ -59,13 +57,18 @@ export class ReadAhead {
       this.#pool.give(chunk.buffer);
       throw failure.error;
     }
-    if (!this.#closed) this.#fill();
+    this.#fill();
     return chunk;
+  }
+
+  /** Starts no more reads: nobody wants what they would bring. */
+  stop(): void {
+    this.#stopped = true;
   }
 
   /** Starts no more reads, waits for those under way, gives their buffers back. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.stop();
     for (const chunk of this.#pending.drain()) {
       await chunk.settled;
       this.#pool.give(chunk.buffer);
@@ -73,6 +76,7 @@ export class ReadAhead {
   }
 
   #fill(): void {
+    if (this.#stopped) return;
     while (this.#pending.length < READ_WINDOW && this.#next < this.#end) {
       this.#issue(this.#next, cutAt(this.#next, this.#end, this.#ioBytes));
     }

@@ -58,7 +58,7 @@ function readRoutes(app: FastifyInstance, context: HttpContext): void {
   app.head<{ Params: VolumeParams }>(
     PATH,
     {
-      config: { op: 'data.head' },
+      config: { op: 'data.head', swagger: { exposeHeadRoute: true } },
       schema: {
         tags: TAGS,
         summary: 'Size and block size',

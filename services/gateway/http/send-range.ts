@@ -29,19 +29,20 @@ export async function sendRange(job: SendJob): Promise<void> {
   const { reads, response, watch } = job;
   const out = new ChunkWriter(job);
   const ready: Chunk[] = [];
+  watch.onGone(() => reads.stop());
   try {
     await readFirst(job, ready);
+    if (watch.gone) return;
     job.beforeHead();
     response.writeHead(job.status, job.headers);
     for (;;) {
       const chunk = ready.shift() ?? (await reads.take());
       if (chunk === null) break;
       await out.write(chunk);
-      if (watch.gone) return;
     }
-    response.end();
+    if (!watch.gone) response.end();
   } catch (error) {
-    if (response.headersSent) {
+    if (response.headersSent && !watch.gone) {
       job.beforeCut(error);
       watch.cut();
     }

@@ -1,0 +1,307 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { expect, test } from 'vitest';
+import { blockErrors } from '#block/errors.ts';
+import { type Fixture, type FixtureOptions, startFixture } from './fixture.ts';
+import { IO_BYTES, READ_WINDOW, UNSENT_WINDOW, WRITE_WINDOW } from './limits.ts';
+
+/** A client that speaks HTTP by hand, to do what no good client does. */
+class RawClient {
+  readonly socket: Socket;
+  received = Buffer.alloc(0);
+  closed = false;
+
+  constructor(port: number) {
+    this.socket = connect({ port, host: '127.0.0.1' });
+    this.socket.on('error', () => undefined); // a reset is one of the ways to close
+    this.socket.on('data', (piece: Buffer) => {
+      this.received = Buffer.concat([this.received, piece]);
+    });
+    this.socket.once('close', () => {
+      this.closed = true;
+    });
+  }
+
+  send(...lines: string[]): void {
+    this.socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+  }
+
+  get text(): string {
+    return this.received.toString('latin1');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.socket.destroy();
+    if (!this.closed) await once(this.socket, 'close');
+  }
+}
+
+async function until(what: string, probe: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000; i++) {
+    if (probe()) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`timed out: ${what}`);
+}
+
+/** A fixture that is checked to have given everything back at its end. */
+async function start(options: FixtureOptions = {}): Promise<Fixture> {
+  const fixture = await startFixture(options);
+  return Object.assign(fixture, {
+    [Symbol.asyncDispose]: async () => {
+      await fixture.app.close();
+      expect(fixture.pool.takenBytes).toBe(0);
+      expect(fixture.device.inflight).toBe(0);
+    },
+  });
+}
+
+const PUT = (range: string, length: number, ...more: string[]) => [
+  'PUT /v1/volumes/vol1/data HTTP/1.1',
+  'Host: x',
+  `Content-Range: ${range}`,
+  `Content-Length: ${length}`,
+  ...more,
+];
+
+const MIB = 1024 * 1024;
+
+test('a client that never reads costs a bounded number of buffers, and is cut off in the end', async () => {
+  await using fixture = await start({
+    sizeBytes: 64 * MIB,
+    limits: { stallMs: 400, stallBytes: 1024 },
+  });
+  await using client = new RawClient(fixture.port);
+  client.socket.pause();
+  client.send('GET /v1/volumes/vol1/data HTTP/1.1', 'Host: x');
+  let takenMax = 0;
+  const closed = once(fixture.app.server, 'connection').then(
+    ([socket]) => new Promise((resolve) => (socket as Socket).once('close', resolve)),
+  );
+  const watcher = setInterval(() => {
+    takenMax = Math.max(takenMax, fixture.pool.takenBytes);
+  }, 1);
+  await closed;
+  clearInterval(watcher);
+  expect(takenMax).toBeGreaterThan(0);
+  expect(takenMax).toBeLessThanOrEqual((READ_WINDOW + UNSENT_WINDOW + 1) * IO_BYTES);
+  // Far less than the volume was read: what the kernel buffers, and one window.
+  expect(fixture.device.calls.length).toBeLessThan(120);
+});
+
+test('a client that reads slowly but steadily gets everything', async () => {
+  await using fixture = await start({
+    sizeBytes: 8 * MIB,
+    limits: { stallMs: 300, stallBytes: 1024 },
+  });
+  const response = await fetch(fixture.dataUrl);
+  let bytes = 0;
+  for await (const piece of response.body!) {
+    bytes += piece.length;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  expect(bytes).toBe(8 * MIB);
+});
+
+test('a client that hangs up starts no more reads, and those under way are waited for', async () => {
+  await using fixture = await start({ sizeBytes: 64 * MIB });
+  let release = (): void => undefined;
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  fixture.device.before = async (_op, offset) => {
+    if (offset >= IO_BYTES) await gate;
+  };
+  const client = new RawClient(fixture.port);
+  client.send('GET /v1/volumes/vol1/data HTTP/1.1', 'Host: x');
+  await until('the head', () => client.text.includes('\r\n\r\n'));
+  await client[Symbol.asyncDispose]();
+  const calls = fixture.device.calls.length;
+  expect(calls).toBeLessThanOrEqual(READ_WINDOW + 2);
+  release();
+  await until('the buffers are back', () => fixture.pool.takenBytes === 0);
+  expect(fixture.device.calls.length).toBe(calls);
+});
+
+test('a client that hangs up in the middle of an upload leaves no write behind', async () => {
+  await using fixture = await start({ sizeBytes: 8 * MIB });
+  const client = new RawClient(fixture.port);
+  client.send(...PUT(`bytes 0-${4 * MIB - 1}/*`, 4 * MIB));
+  client.socket.write(Buffer.alloc(MIB, 1));
+  await until('some writes', () => fixture.device.calls.length >= 3);
+  await client[Symbol.asyncDispose]();
+  await until('the buffers are back', () => fixture.pool.takenBytes === 0);
+  expect(fixture.device.calls).not.toContain('flush');
+});
+
+test('a slow device stops the upload: a bounded number of writes, and the socket is not read', async () => {
+  await using fixture = await start({ sizeBytes: 32 * MIB });
+  let release = (): void => undefined;
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  fixture.device.before = (op) => (op === 'write' ? gate : undefined);
+  await using client = new RawClient(fixture.port);
+  client.send(...PUT(`bytes 0-${32 * MIB - 1}/*`, 32 * MIB));
+  client.socket.write(Buffer.alloc(32 * MIB, 9));
+  await until('a full window', () => fixture.device.inflight === WRITE_WINDOW);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(fixture.device.inflightMax).toBe(WRITE_WINDOW);
+  expect(fixture.pool.takenBytes).toBeLessThanOrEqual((WRITE_WINDOW + 1) * IO_BYTES);
+  expect(client.socket.writableLength).toBeGreaterThan(0);
+  release();
+  await until('the answer', () => client.text.includes('204 No Content'));
+  expect(fixture.device.data.equals(Buffer.alloc(32 * MIB, 9))).toBe(true);
+});
+
+test('an upload that trickles is cut off', async () => {
+  await using fixture = await start({ limits: { stallMs: 150, stallBytes: 4096 } });
+  await using client = new RawClient(fixture.port);
+  client.send(...PUT('bytes 0-65535/*', 65536));
+  const trickle = setInterval(() => client.socket.write('x'), 10);
+  await until('cut off', () => client.closed);
+  clearInterval(trickle);
+  expect(fixture.device.calls).toEqual([]);
+});
+
+test('a JSON body that trickles is answered 408', async () => {
+  await using fixture = await start({ limits: { bodyMs: 100 } });
+  await using client = new RawClient(fixture.port);
+  client.send(
+    'PATCH /v1/volumes/vol1/data HTTP/1.1',
+    'Host: x',
+    'Content-Type: application/vnd.orion.block-ops+json',
+    'Content-Length: 100',
+  );
+  await until('the answer', () => client.text.includes('408'));
+  expect(client.text).toContain('urn:orion-iscsi:problem:request-timeout');
+});
+
+test('headers that do not come to an end are answered 408', async () => {
+  await using fixture = await start({ limits: { headersMs: 100 } });
+  await using client = new RawClient(fixture.port);
+  client.socket.write('GET / HTTP/1.1\r\nX-A: ');
+  await until('closed', () => client.closed);
+  expect(client.text).toContain('408 Request Timeout');
+}, 15_000);
+
+test('"100 Continue" comes only after the request has passed its checks', async () => {
+  await using fixture = await start();
+  await using good = new RawClient(fixture.port);
+  good.send(...PUT('bytes 0-511/*', 512, 'Expect: 100-continue'));
+  await until('continue', () => good.text.includes('100 Continue'));
+  good.socket.write(Buffer.alloc(512, 3));
+  await until('the answer', () => good.text.includes('204 No Content'));
+  expect(fixture.device.data[511]).toBe(3);
+
+  await using bad = new RawClient(fixture.port);
+  bad.send(...PUT('bytes 1-512/*', 512, 'Expect: 100-continue'));
+  await until('the answer', () => bad.closed);
+  expect(bad.text).not.toContain('100 Continue');
+  expect(bad.text).toContain('problem:alignment');
+
+  await using json = new RawClient(fixture.port);
+  json.send(
+    'PATCH /v1/volumes/vol1/data HTTP/1.1',
+    'Host: x',
+    'Content-Type: application/vnd.orion.block-ops+json',
+    'Content-Length: 24',
+    'Expect: 100-continue',
+  );
+  await until('continue', () => json.text.includes('100 Continue'));
+  json.socket.write('{"ops":[{"op":"flush"}]}');
+  await until('the answer', () => json.text.includes('200 OK'));
+});
+
+test('a client that is still sending gets the answer of an upload that failed', async () => {
+  await using fixture = await start({ sizeBytes: 64 * MIB });
+  fixture.device.before = (op) => {
+    if (op === 'write') throw blockErrors.make('BLOCK_NO_SPACE');
+  };
+  await using client = new RawClient(fixture.port);
+  client.send(...PUT(`bytes 0-${64 * MIB - 1}/*`, 64 * MIB));
+  client.socket.write(Buffer.alloc(64 * MIB));
+  await until('the answer', () => client.text.includes('507 '));
+  expect(client.text.toLowerCase()).toContain('connection: close');
+  expect(client.text).toContain('contiguousBytesWritten');
+});
+
+test('pipelined requests are answered in order on one connection', async () => {
+  await using fixture = await start();
+  await using client = new RawClient(fixture.port);
+  const get = (range: string) => [
+    'GET /v1/volumes/vol1/data HTTP/1.1',
+    'Host: x',
+    `Range: bytes=${range}`,
+    '',
+    '',
+  ];
+  client.socket.write(
+    [...get('0-9'), ...get('1000-1009')].join('\r\n').replaceAll('\r\n\r\n\r\n', '\r\n\r\n'),
+  );
+  await until('both', () => (client.text.match(/206 Partial/g) ?? []).length === 2);
+  expect(client.text.indexOf('bytes 0-9/')).toBeLessThan(client.text.indexOf('bytes 1000-1009/'));
+});
+
+test('what is not HTTP is told so, and too large headers too', async () => {
+  await using fixture = await start();
+  await using garbage = new RawClient(fixture.port);
+  garbage.socket.write('\x00\x01\x02 NBDMAGIC\r\n\r\n');
+  await until('closed', () => garbage.closed);
+  expect(garbage.text).toContain('400 Bad Request');
+  await using huge = new RawClient(fixture.port);
+  huge.send('GET / HTTP/1.1', 'Host: x', `X-A: ${'a'.repeat(20_000)}`);
+  await until('closed', () => huge.closed);
+  expect(huge.text).toContain('431 ');
+});
+
+test('more data requests than allowed are told to come back', async () => {
+  await using fixture = await start({ limits: { dataRequestsMax: 2 } });
+  let release = (): void => undefined;
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  fixture.device.before = () => gate;
+  const range = { headers: { range: 'bytes=0-1' } };
+  const held = [fetch(fixture.dataUrl, range), fetch(fixture.dataUrl, range)];
+  await until('both under way', () => fixture.device.inflight === 2);
+  const refused = await fetch(fixture.dataUrl, range);
+  expect(refused.status).toBe(503);
+  expect(refused.headers.get('retry-after')).toBe('1');
+  await refused.arrayBuffer();
+  release();
+  for (const response of await Promise.all(held)) {
+    expect(response.status).toBe(206);
+    await response.arrayBuffer();
+  }
+});
+
+test('closing lets a request finish, and cuts it off after the grace', async () => {
+  const fixture = await startFixture({ limits: { closeGraceMs: 50 } });
+  let release = (): void => undefined;
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  fixture.device.before = () => gate;
+  const failed = fetch(fixture.dataUrl).then(
+    () => false,
+    () => true,
+  );
+  await until('under way', () => fixture.device.inflight > 0);
+  await fixture.app.close();
+  expect(await failed).toBe(true);
+  release();
+  await until('the buffers are back', () => fixture.pool.takenBytes === 0);
+});
+
+test('a deadline asked for by the client reaches the device', async () => {
+  await using fixture = await start();
+  const bad = await fetch(fixture.dataUrl, { headers: { 'request-timeout': 'soon' } });
+  expect(bad.status).toBe(400);
+  await bad.arrayBuffer();
+  const good = await fetch(fixture.dataUrl, {
+    headers: { 'request-timeout': '2.5', range: 'bytes=0-1' },
+  });
+  expect(good.status).toBe(206);
+  await good.arrayBuffer();
+});

@@ -1,6 +1,6 @@
 import { stderr } from 'node:process';
 import { type DestinationStream, destination, type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
+import { prettyFactory } from 'pino-pretty';
 
 export type { Logger };
 
@@ -57,12 +57,11 @@ export function createLogger(options: LogOptions): Logger {
 
 /** In this process rather than in a worker thread, so that the last lines before a crash are not lost. */
 function prettyStream(sink: DestinationStream, toStderr: boolean): DestinationStream {
-  return pretty({
+  const format = prettyFactory({
     ignore: 'pid,hostname',
     translateTime: 'SYS:HH:MM:ss.l',
     singleLine: true,
     colorize: toStderr && stderr.isTTY === true,
-    destination: sink as NodeJS.WritableStream & DestinationStream,
-    sync: true,
   });
+  return { write: (line) => sink.write(format(line)) };
 }

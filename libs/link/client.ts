@@ -1,4 +1,4 @@
-import type { Extent } from '../block/device.ts';
+import type { Extent, TraceContext } from '../block/device.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
 import type { OrionError } from '../core/errors.ts';
 import { Fifo } from '../core/fifo.ts';
@@ -10,6 +10,7 @@ import { OutQueue } from '../wire/out-queue.ts';
 import { Receiver } from '../wire/receiver.ts';
 import { linkErrors } from './errors.ts';
 import {
+  FLAG_TRACED,
   FRAME_BYTES,
   FrameStatus,
   FrameType,
@@ -21,6 +22,7 @@ import {
   frameType,
   invalidFrameReason,
   JSON_BYTES_MAX,
+  TRACE_BYTES,
   writeFrame,
 } from './frame.ts';
 import {
@@ -55,6 +57,7 @@ export interface LinkRequest {
   creditBytes: number;
   /** First part of the payload of a compare-and-write. */
   expected: Buffer | null;
+  trace: TraceContext | undefined;
   resolve: (value: unknown) => void;
   reject: (error: unknown) => void;
 }
@@ -183,8 +186,12 @@ export class LinkClient implements StreamSink {
     this.#creditRequests -= 1;
     this.#creditBytes -= request.creditBytes;
     const out = this.#out;
-    const { type, flags, handle, incarnation, epoch, offset, length } = request;
-    const at = out.reserve(FRAME_BYTES);
+    const { type, handle, incarnation, epoch, offset, length, trace } = request;
+    const flags = trace === undefined ? request.flags : request.flags | FLAG_TRACED;
+    const at = out.reserve(trace === undefined ? FRAME_BYTES : FRAME_BYTES + TRACE_BYTES);
+    if (trace !== undefined) {
+      out.slab.write(trace.traceId + trace.spanId, at + FRAME_BYTES, TRACE_BYTES, 'hex');
+    }
     writeFrame(out.slab, at, type, flags, tag, handle, incarnation, epoch, offset, length);
     if (request.expected !== null) out.append(request.expected);
     if (request.buffer !== null && type !== FrameType.Read) out.append(request.buffer);

@@ -32,6 +32,10 @@ export const FrameType = {
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
+/** In `flags`: 24 bytes of trace context (trace id 16, span id 8) stand between header and payload. */
+export const FLAG_TRACED = 0x8000;
+export const TRACE_BYTES = 24;
+
 /** `status` of a REPLY. */
 export const FrameStatus = { Ok: 0, Error: 1 } as const;
 

@@ -140,7 +140,13 @@ describe('a path over a link', () => {
       code: 'LINK_EPOCH_STALE',
       outcome: 'not-executed',
     });
-    const options = { name: 'x', caps: CAPS, handle: 1, incarnation: INCARNATION, epoch: EPOCH + 1 };
+    const options = {
+      name: 'x',
+      caps: CAPS,
+      handle: 1,
+      incarnation: INCARNATION,
+      epoch: EPOCH + 1,
+    };
     const gone = new LinkPath(client, options).read(0, Buffer.alloc(512), NO_DEADLINE);
     await expect(during(gone)).rejects.toMatchObject({
       code: 'LINK_NO_SLOT',

@@ -40,53 +40,53 @@ export class LinkPath implements PathDevice {
     });
   }
 
-  read(offset: number, into: Buffer, _io: IoContext): Promise<void> {
+  read(offset: number, into: Buffer, io: IoContext): Promise<void> {
     if (into.length > LINK_PAYLOAD_BYTES_MAX) {
       return inParts(into.length, (at, end) =>
-        this.#send(FrameType.Read, offset + at, end - at, 0, into.subarray(at, end)),
+        this.#send(FrameType.Read, offset + at, end - at, 0, into.subarray(at, end), io),
       );
     }
-    return this.#send(FrameType.Read, offset, into.length, 0, into) as Promise<void>;
+    return this.#send(FrameType.Read, offset, into.length, 0, into, io) as Promise<void>;
   }
 
-  write(offset: number, from: Buffer, flags: number, _io: IoContext): Promise<void> {
+  write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {
     if (from.length > LINK_PAYLOAD_BYTES_MAX) {
       return inParts(from.length, (at, end) =>
-        this.#send(FrameType.Write, offset + at, end - at, flags, from.subarray(at, end)),
+        this.#send(FrameType.Write, offset + at, end - at, flags, from.subarray(at, end), io),
       );
     }
-    return this.#send(FrameType.Write, offset, from.length, flags, from) as Promise<void>;
+    return this.#send(FrameType.Write, offset, from.length, flags, from, io) as Promise<void>;
   }
 
-  flush(_io: IoContext): Promise<void> {
-    return this.#send(FrameType.Flush, 0, 0, 0, null) as Promise<void>;
+  flush(io: IoContext): Promise<void> {
+    return this.#send(FrameType.Flush, 0, 0, 0, null, io) as Promise<void>;
   }
 
-  trim(offset: number, length: number, flags: number, _io: IoContext): Promise<void> {
-    return this.#range(FrameType.Trim, offset, length, flags);
+  trim(offset: number, length: number, flags: number, io: IoContext): Promise<void> {
+    return this.#send(FrameType.Trim, offset, length, flags, null, io) as Promise<void>;
   }
 
-  writeZeroes(offset: number, length: number, flags: number, _io: IoContext): Promise<void> {
-    return this.#range(FrameType.Zero, offset, length, flags);
+  writeZeroes(offset: number, length: number, flags: number, io: IoContext): Promise<void> {
+    return this.#send(FrameType.Zero, offset, length, flags, null, io) as Promise<void>;
   }
 
-  extents(offset: number, length: number, _io: IoContext): Promise<Extent[]> {
-    return this.#send(FrameType.Extents, offset, length, 0, null) as Promise<Extent[]>;
+  extents(offset: number, length: number, io: IoContext): Promise<Extent[]> {
+    return this.#send(FrameType.Extents, offset, length, 0, null, io) as Promise<Extent[]>;
   }
 
   compareAndWrite(
     offset: number,
     expected: Buffer,
     replacement: Buffer,
-    _io: IoContext,
+    io: IoContext,
   ): Promise<number> {
     const length = expected.length + replacement.length;
     const type = FrameType.CompareWrite;
-    return this.#send(type, offset, length, 0, replacement, expected) as Promise<number>;
+    return this.#send(type, offset, length, 0, replacement, io, expected) as Promise<number>;
   }
 
-  probe(_io: IoContext): Promise<void> {
-    return this.#send(FrameType.Probe, 0, 0, 0, null) as Promise<void>;
+  probe(io: IoContext): Promise<void> {
+    return this.#send(FrameType.Probe, 0, 0, 0, null, io) as Promise<void>;
   }
 
   onLost(fn: (cause: Error) => void): void {
@@ -101,16 +101,13 @@ export class LinkPath implements PathDevice {
   /** The worker keeps the session until it is told to release it. */
   async close(): Promise<void> {}
 
-  #range(type: FrameType, offset: number, length: number, flags: number): Promise<void> {
-    return this.#send(type, offset, length, flags, null) as Promise<void>;
-  }
-
   #send(
     type: FrameType,
     offset: number,
     length: number,
     flags: number,
     buffer: Buffer | null,
+    io: IoContext,
     expected: Buffer | null = null,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
@@ -124,6 +121,7 @@ export class LinkPath implements PathDevice {
         length,
         buffer,
         expected,
+        trace: io.trace,
         creditBytes: buffer === null ? 0 : length,
         resolve,
         reject,

@@ -1,4 +1,4 @@
-import type { IoContext } from '../block/device.ts';
+import type { IoContext, TraceContext } from '../block/device.ts';
 import { errorText, isOrionError } from '../core/errors.ts';
 import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
 import type { PathDevice } from '../multipath/path.ts';
@@ -8,6 +8,7 @@ import { OutQueue } from '../wire/out-queue.ts';
 import { Receiver } from '../wire/receiver.ts';
 import { linkErrors } from './errors.ts';
 import {
+  FLAG_TRACED,
   FRAME_BYTES,
   FrameStatus,
   FrameType,
@@ -21,6 +22,7 @@ import {
   frameType,
   invalidFrameReason,
   JSON_BYTES_MAX,
+  TRACE_BYTES,
   writeFrame,
 } from './frame.ts';
 import { checkHello, encodeError, type Hello } from './hello.ts';
@@ -70,7 +72,7 @@ class LinkConnection implements StreamSink {
   readonly #onClosed: () => void;
   /** Devices whose loss this gateway is told of, by handle. */
   readonly #watched = new Map<number, PathDevice>();
-  readonly #io: IoContext;
+  readonly #untraced: IoContext;
   #inflight = 0;
   #inflightBytes = 0;
   #closed = false;
@@ -86,13 +88,15 @@ class LinkConnection implements StreamSink {
   #length = 0;
   #payload: Buffer | null = null;
   #inPayload = false;
+  #inTrace = false;
+  #trace: TraceContext | undefined;
 
   constructor(stream: ByteStream, options: LinkServerOptions, onClosed: () => void) {
     this.#stream = stream;
     this.#options = options;
     this.#onClosed = onClosed;
     this.#out = new OutQueue(stream, options.pool);
-    this.#io = { deadlineMs: Number.POSITIVE_INFINITY, client: `link:${stream.remote}` };
+    this.#untraced = { deadlineMs: Number.POSITIVE_INFINITY, client: `link:${stream.remote}` };
     this.#receiver = new Receiver((buffer, at) => this.#segment(buffer, at));
     this.#receiver.want(FRAME_BYTES);
   }
@@ -120,6 +124,12 @@ class LinkConnection implements StreamSink {
   }
 
   #segment(buffer: Buffer, at: number): void {
+    if (this.#inTrace) {
+      this.#inTrace = false;
+      const traceId = buffer.toString('hex', at, at + 16);
+      this.#trace = { traceId, spanId: buffer.toString('hex', at + 16, at + TRACE_BYTES) };
+      return this.#body(this.#length);
+    }
     if (!this.#inPayload) return this.#header(buffer, at);
     this.#inPayload = false;
     const payload = this.#payload;
@@ -141,6 +151,17 @@ class LinkConnection implements StreamSink {
     this.#offset = frameOffset(buffer, at);
     const length = frameLength(buffer, at);
     this.#length = length;
+    if ((this.#flags & FLAG_TRACED) !== 0 && this.#greeted) {
+      this.#flags &= ~FLAG_TRACED;
+      this.#inTrace = true;
+      return this.#receiver.want(TRACE_BYTES);
+    }
+    this.#trace = undefined;
+    this.#body(length);
+  }
+
+  /** The header (and trace context) of a frame is read: its payload, if it has one, comes next. */
+  #body(length: number): void {
     if (this.#type === FrameType.Hello) {
       if (length === 0 || length > JSON_BYTES_MAX) return this.#protocolError('HELLO too long');
       this.#inPayload = true;
@@ -194,6 +215,12 @@ class LinkConnection implements StreamSink {
 
   #range(): { readonly offset: number; readonly flags: number } {
     return { offset: this.#offset, flags: this.#flags };
+  }
+
+  /** The context of the frame at hand. */
+  get #io(): IoContext {
+    const trace = this.#trace;
+    return trace === undefined ? this.#untraced : { ...this.#untraced, trace };
   }
 
   #read(tag: number, length: number): void {

@@ -251,25 +251,27 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     request.attempts += 1;
     request.sentMs = this.#clock.nowMs();
     path.begin(request.length);
+    if (request.io.trace !== undefined) request.openSpan();
     this.#send(path.device, request).then(request.ok, request.fail);
   }
 
   #send(device: PathDevice, request: IoRequest): Promise<RequestResult> {
+    const io = request.attemptIo;
     switch (request.kind) {
       case RequestKind.Read:
-        return device.read(request.offset, request.buffer, request.io);
+        return device.read(request.offset, request.buffer, io);
       case RequestKind.Write:
-        return device.write(request.offset, request.buffer, request.flags, request.io);
+        return device.write(request.offset, request.buffer, request.flags, io);
       case RequestKind.Flush:
-        return device.flush(request.io);
+        return device.flush(io);
       case RequestKind.Trim:
-        return device.trim(request.offset, request.length, request.flags, request.io);
+        return device.trim(request.offset, request.length, request.flags, io);
       case RequestKind.Zeroes:
-        return device.writeZeroes(request.offset, request.length, request.flags, request.io);
+        return device.writeZeroes(request.offset, request.length, request.flags, io);
       case RequestKind.Extents:
-        return device.extents(request.offset, request.length, request.io);
+        return device.extents(request.offset, request.length, io);
       case RequestKind.CompareAndWrite: {
-        const { offset, expected, buffer, io } = request;
+        const { offset, expected, buffer } = request;
         return device.compareAndWrite(offset, expected, buffer, io);
       }
     }
@@ -279,6 +281,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     const path = request.path!;
     const now = this.#clock.nowMs();
     path.end(request.length);
+    request.span?.end(now, request.place);
     path.lastGoodMs = now;
     path.sample(request.changes, request.length, now - request.sentMs);
     if (request.changes) {
@@ -295,6 +298,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     path.end(request.length);
     path.errors += 1;
     path.lastError = error instanceof Error ? error.message : String(error);
+    request.span?.end(this.#clock.nowMs(), request.place, path.lastError);
     this.#paths.ended(path);
     const outcome = isOrionError(error) ? error.outcome : 'unknown';
     switch (outcome) {

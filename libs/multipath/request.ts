@@ -1,4 +1,5 @@
 import type { IoContext } from '../block/device.ts';
+import { type OpenSpan, openSpan, type SpanAttributes } from '../core/trace-channels.ts';
 import type { PathEntry } from './path-entry.ts';
 import type { RangeHolder } from './range-lock.ts';
 
@@ -12,6 +13,8 @@ export const RequestKind = {
   CompareAndWrite: 6,
 } as const;
 export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind];
+
+const KIND_NAMES = ['read', 'extents', 'flush', 'write', 'trim', 'zero', 'compare-and-write'];
 
 const NO_BUFFER = Buffer.alloc(0);
 
@@ -47,6 +50,8 @@ export class IoRequest implements RangeHolder {
   /** When waiting for a path ends in an error; set when it begins to wait. */
   giveUpMs = 0;
   path: PathEntry | null = null;
+  /** The stage of the running attempt, when the I/O is traced. */
+  span: OpenSpan | undefined = undefined;
   /** The client has its answer. */
   settled = false;
   readonly ok: (result: RequestResult) => void;
@@ -81,6 +86,27 @@ export class IoRequest implements RangeHolder {
   /** It changes blocks: it holds its range, and an unknown outcome of it must be fenced. */
   get changes(): boolean {
     return this.kind >= RequestKind.Write;
+  }
+
+  /** What goes down to the path. */
+  get attemptIo(): IoContext {
+    return this.span === undefined ? this.io : { ...this.io, trace: this.span };
+  }
+
+  /** What a span says of this I/O. */
+  get place(): SpanAttributes {
+    return {
+      'orion.offset': this.offset,
+      'orion.length': this.length,
+      'orion.attempt': this.attempts,
+      'orion.path': this.path === null ? '' : this.path.meta.portal,
+      'orion.worker': this.path === null ? '' : this.path.meta.worker,
+    };
+  }
+
+  openSpan(): void {
+    const name = KIND_NAMES[this.kind]!;
+    this.span = openSpan(`path ${name}`, this.io.trace!, this.sentMs);
   }
 
   admitted(): void {

@@ -13,10 +13,7 @@ export interface TraceOptions {
 }
 
 /** Publishes a span for every I/O that is sampled (`io.trace`), and passes all others on untouched. See trace.md. */
-export function traceFilter<Device extends BlockDevice>(
-  next: Device,
-  options: TraceOptions,
-): Device {
+export function traceFilter(next: BlockDevice, options: TraceOptions): BlockDevice {
   const { clock, stage, attributes = {}, root = false } = options;
 
   const traced = <T>(

@@ -1,0 +1,272 @@
+import type { Timer } from '../core/clock.ts';
+import { Fifo } from '../core/fifo.ts';
+import { BHS_BYTES } from '../iscsi/pdu/bhs.ts';
+import { opcodeOf } from '../iscsi/pdu/index.ts';
+import { RejectReason } from '../iscsi/pdu/opcodes.ts';
+import type { ByteStream, StreamSink } from '../wire/network.ts';
+import { OutQueue } from '../wire/out-queue.ts';
+import { corruptBytes } from './corruption.ts';
+import type { Engine } from './engine.ts';
+import { FullFeature } from './full-feature.ts';
+import { LoginPhase } from './login.ts';
+import { PduReceiver } from './pdu-receiver.ts';
+import { PduSender } from './pdu-sender.ts';
+import type { Session } from './session.ts';
+import type { Task } from './task.ts';
+
+/** A connection must be logged in by then. */
+const LOGIN_TIMEOUT_MS = 15_000;
+
+/** Answers wait, and the command window closes, while this much is unsent. */
+const UNSENT_BYTES_MAX = 32 * 1024 * 1024;
+
+/** After the last PDU the initiator has so long to close its side. */
+const LINGER_MS = 2_000;
+
+/** What handles the PDUs of a connection: the login first, then the full feature phase. */
+export interface Phase {
+  readonly dataLengthMax: number;
+  /** A header, and whether data follows it. */
+  onHeader(header: Buffer, at: number, dataLength: number): void;
+  onData(data: Buffer | null): void;
+  /** The connection is over. */
+  onOver(): void;
+}
+
+/** One TCP connection of an initiator. */
+export class Connection implements StreamSink {
+  readonly engine: Engine;
+  readonly portalIndex: number;
+  readonly tpgt: number;
+  readonly sender: PduSender;
+  readonly receiver: PduReceiver;
+  session: Session | null = null;
+  /** When something last arrived. */
+  lastReceivedMs: number;
+  readonly #stream: ByteStream;
+  readonly #out: OutQueue;
+  readonly #waiting = new Fifo<Task>();
+  #phase: Phase;
+  #receiving: Task | null = null;
+  #timer: Timer | null;
+  #frozen = false;
+  #muted = false;
+  #lostAnswers = false;
+  #over = false;
+  /** The header being handled is to be ignored with its data. */
+  #dropping = false;
+
+  constructor(engine: Engine, stream: ByteStream, portalIndex: number, tpgt: number) {
+    this.engine = engine;
+    this.portalIndex = portalIndex;
+    this.tpgt = tpgt;
+    this.#stream = stream;
+    this.#out = new OutQueue(stream, engine.pool);
+    this.#out.onRelease(() => this.#serveWaiting());
+    this.sender = new PduSender(this.#out, engine.pool, engine.rng.u32(), (opcode) =>
+      this.#maySend(opcode),
+    );
+    this.#phase = new LoginPhase(this);
+    this.receiver = new PduReceiver(this);
+    this.lastReceivedMs = engine.clock.nowMs();
+    this.#timer = engine.clock.after(LOGIN_TIMEOUT_MS, () => this.drop('login timeout'));
+    engine.connections.add(this);
+    engine.faults.silence(this);
+  }
+
+  get remote(): string {
+    return this.#stream.remote;
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  // StreamSink
+
+  buffer(): Buffer {
+    return this.receiver.buffer();
+  }
+
+  data(chunk: Buffer, length: number): void {
+    if (this.#over) return;
+    this.lastReceivedMs = this.engine.clock.nowMs();
+    this.receiver.push(chunk, length);
+  }
+
+  closed(): void {
+    this.#finish();
+  }
+
+  // PduHandler
+
+  get dataLengthMax(): number {
+    return this.#phase.dataLengthMax;
+  }
+
+  onHeader(header: Buffer, at: number, dataLength: number): void {
+    const opcode = opcodeOf(header, at);
+    const verdict = this.engine.faults.onPdu(this, 'received', opcode);
+    this.#dropping = verdict === 'drop';
+    if (verdict === 'cut') return this.drop('fault');
+    if (this.#dropping) {
+      if (dataLength > 0) this.receiver.skip();
+      return;
+    }
+    this.#phase.onHeader(header, at, dataLength);
+  }
+
+  onData(data: Buffer | null): void {
+    const task = this.#receiving;
+    this.#receiving = null;
+    // Aborted meanwhile: its buffer was kept for what was arriving.
+    if (task !== null && task.state === 'ended') this.engine.releaseData(task);
+    if (!this.#dropping) this.#phase.onData(data);
+  }
+
+  onOversized(): void {
+    // §13.12: the position in the stream could be kept, but a peer that ignores what we declared is not trusted.
+    this.protocolError('a data segment longer than we declared');
+  }
+
+  // The phases
+
+  /** The login is done. */
+  enterFullFeature(session: Session): FullFeature {
+    this.session = session;
+    this.#timer?.cancel();
+    this.#timer = null;
+    const phase = new FullFeature(this, session);
+    this.#phase = phase;
+    return phase;
+  }
+
+  /** The data segment that follows goes into the buffer of `task`. */
+  receiveInto(task: Task, at: number): void {
+    if (task.dataOut === null || task.aborting) return this.receiver.skip();
+    this.#receiving = task;
+    this.receiver.place(task.dataOut, at);
+  }
+
+  isReceiving(task: Task): boolean {
+    return this.#receiving === task;
+  }
+
+  // Answers
+
+  /** False while answers must wait: nobody reads them, or a fault has stopped the target. */
+  get takesAnswers(): boolean {
+    return !this.#frozen && this.#out.unsentBytes < UNSENT_BYTES_MAX;
+  }
+
+  /** The task is executed when the connection takes answers again. */
+  wait(task: Task): void {
+    this.#waiting.push(task);
+  }
+
+  answer(task: Task): void {
+    if (!this.#over) this.sender.answer(task);
+  }
+
+  #serveWaiting(): void {
+    while (this.takesAnswers) {
+      const task = this.#waiting.shift();
+      if (task === undefined) return;
+      this.engine.run(task);
+    }
+  }
+
+  /** Asked by the sender before each PDU. */
+  #maySend(opcode: number): boolean {
+    if (this.#over) return false;
+    if (this.#muted) {
+      this.#lostAnswers = true;
+      return false;
+    }
+    const verdict = this.engine.faults.onPdu(this, 'sent', opcode);
+    if (verdict === 'go') return true;
+    if (verdict === 'cut') this.#flushThen(() => this.drop('fault'));
+    else if (verdict !== 'drop') this.#corrupt(verdict, opcode);
+    return false;
+  }
+
+  #corrupt(kind: Parameters<typeof corruptBytes>[0], opcode: number): void {
+    this.sender.raw(corruptBytes(kind, opcode, this.engine.rng));
+    this.end();
+  }
+
+  // The end
+
+  /** Answers with a Reject and ends the connection. */
+  protocolError(why: string, header?: Buffer, at = 0): void {
+    void why; // the text stands for the reader of the code; the peer is told by the Reject alone
+    if (header !== undefined && this.session !== null) {
+      const copy = Buffer.from(header.subarray(at, at + BHS_BYTES));
+      this.sender.reject(RejectReason.ProtocolError, copy, this.session);
+    }
+    this.end();
+  }
+
+  /** Sends what is queued, then ends; what still arrives is ignored. */
+  end(): void {
+    if (this.#over) return;
+    this.#out.flush();
+    this.#stream.end();
+    this.receiver.stop();
+    this.#release();
+    this.#timer = this.engine.clock.after(LINGER_MS, () => this.#stream.destroy());
+  }
+
+  /** Drops the connection at once, with a reset. */
+  drop(why: string): void {
+    if (this.#over) return;
+    this.receiver.stop();
+    this.#stream.destroy(new Error(why));
+    this.#release();
+  }
+
+  #flushThen(fn: () => void): void {
+    this.#out.flush();
+    fn();
+  }
+
+  #finish(): void {
+    this.#release();
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#out.close();
+    this.engine.connections.delete(this);
+  }
+
+  /** Parts from the session; the stream may still have something to send. */
+  #release(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#timer?.cancel();
+    this.#phase.onOver();
+    const receiving = this.#receiving;
+    this.#receiving = null;
+    if (this.session !== null) this.engine.sessionLost(this.session);
+    if (receiving !== null && receiving.state === 'ended') this.engine.releaseData(receiving);
+    // Tasks that waited for room in the queue need none now.
+    for (const task of this.#waiting.drain()) this.engine.run(task);
+  }
+
+  // Faults
+
+  freeze(frozen: boolean): void {
+    if (frozen === this.#frozen || this.#over) return;
+    this.#frozen = frozen;
+    if (frozen) {
+      this.#stream.pause();
+    } else {
+      this.#stream.resume();
+      this.#serveWaiting();
+    }
+  }
+
+  mute(muted: boolean): void {
+    this.#muted = muted;
+    if (!muted && this.#lostAnswers) this.drop('answers were lost');
+  }
+}

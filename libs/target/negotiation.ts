@@ -1,0 +1,162 @@
+import {
+  answerProposal,
+  isKey,
+  type KeyName,
+  type KeyValue,
+  keyOf,
+  LOGIN_SEGMENT_BYTES,
+  parseValue,
+} from '../iscsi/keys.ts';
+import { normalizeName } from '../iscsi/names.ts';
+import { LoginStage } from '../iscsi/pdu/opcodes.ts';
+import type { TextPair } from '../iscsi/text.ts';
+import { LoginStatus } from './login.ts';
+import { DEFAULT_PARAMS, type TargetOptions, type TargetParams } from './options.ts';
+import type { SessionParams } from './session.ts';
+
+/** Keys that an initiator declares and nobody answers. */
+const DECLARED = new Set<KeyName>([
+  'InitiatorName',
+  'InitiatorAlias',
+  'TargetName',
+  'SessionType',
+  'MaxRecvDataSegmentLength',
+]);
+
+/** Obsolete (§13.25); older initiators still ask. */
+const MARKERS = new Set(['IFMarker', 'OFMarker', 'IFMarkInt', 'OFMarkInt']);
+
+/** The target's side of the key negotiation of one login (§6.2, §13). */
+export class Negotiation {
+  readonly #params: Required<TargetParams>;
+  readonly #seen = new Map<string, string>();
+  readonly #agreed = new Map<KeyName, KeyValue>();
+  #pending: TextPair[] = [];
+  #declaredLength = false;
+
+  constructor(options: TargetOptions) {
+    this.#params = { ...DEFAULT_PARAMS, ...options.params };
+  }
+
+  get initiatorName(): string {
+    return normalizeName(this.#seen.get('InitiatorName') ?? '');
+  }
+
+  get targetName(): string {
+    return normalizeName(this.#seen.get('TargetName') ?? '');
+  }
+
+  get sessionType(): string {
+    return this.#seen.get('SessionType') ?? 'Normal';
+  }
+
+  get isDiscovery(): boolean {
+    return this.sessionType === 'Discovery';
+  }
+
+  /** Takes the keys of one request: a status when the login must be refused for them. */
+  take(pairs: readonly TextPair[], stage: number): LoginStatus | null {
+    for (const [name, value] of pairs) {
+      // §6.3: no key twice in one login.
+      if (this.#seen.has(name)) return LoginStatus.InitiatorError;
+      this.#seen.set(name, value);
+    }
+    for (const [name, value] of pairs) {
+      const status = this.#takeOne(name, value, stage);
+      if (status !== null) return status;
+    }
+    return null;
+  }
+
+  #takeOne(name: string, value: string, stage: number): LoginStatus | null {
+    if (MARKERS.has(name)) return this.#answer(name, 'Reject');
+    if (!isKey(name)) return this.#answer(name, 'NotUnderstood');
+    const key = keyOf(name);
+    // §12: the security stage has its own keys. §13.9, §13.8: some are the target's alone.
+    if (stage === LoginStage.Security && key.security !== true) return LoginStatus.InitiatorError;
+    if (key.sender === 'target' || name === 'SendTargets') return LoginStatus.InitiatorError;
+    if (DECLARED.has(name)) return this.#declare(name, value);
+    if (name === 'AuthMethod') {
+      if (!value.split(',').includes('None')) return LoginStatus.AuthenticationFailed;
+      return this.#answer(name, 'None');
+    }
+    if (this.isDiscovery && !key.discovery) return this.#answer(name, 'Irrelevant');
+    const answer = answerProposal(name, value, this.#want(name));
+    if (answer.value !== null) this.#agreed.set(name, answer.value);
+    return this.#answer(name, answer.text);
+  }
+
+  #declare(name: KeyName, value: string): LoginStatus | null {
+    const parsed = parseValue(name, value);
+    if (parsed === null) return LoginStatus.InitiatorError;
+    this.#agreed.set(name, parsed);
+    return null;
+  }
+
+  #answer(name: string, text: string): null {
+    this.#pending.push([name, text]);
+    return null;
+  }
+
+  #want(name: KeyName): KeyValue {
+    const params = this.#params;
+    switch (name) {
+      case 'HeaderDigest':
+      case 'DataDigest':
+        return 'None';
+      case 'InitialR2T':
+        return params.initialR2T;
+      case 'ImmediateData':
+        return params.immediateData;
+      case 'MaxBurstLength':
+        return params.maxBurstLength;
+      case 'FirstBurstLength':
+        return params.firstBurstLength;
+      case 'MaxOutstandingR2T':
+        return params.maxOutstandingR2T;
+      case 'DataPDUInOrder':
+      case 'DataSequenceInOrder':
+        return true;
+      case 'TaskReporting':
+        return 'RFC3720';
+      case 'MaxConnections':
+      case 'iSCSIProtocolLevel':
+        return 1;
+      default: // DefaultTime2Wait, DefaultTime2Retain, ErrorRecoveryLevel
+        return 0;
+    }
+  }
+
+  /** The answers that are due, and in the operational stage what we declare ourselves. */
+  answers(stage: number): TextPair[] {
+    const answers = this.#pending;
+    this.#pending = [];
+    if (stage === LoginStage.Operational && !this.#declaredLength) {
+      this.#declaredLength = true;
+      const length = String(this.#params.maxRecvDataSegmentLength);
+      answers.push(['MaxRecvDataSegmentLength', length]);
+    }
+    return answers;
+  }
+
+  /** What is in force; defaults where nothing was negotiated. */
+  result(): SessionParams {
+    const value = <T extends KeyValue>(name: KeyName): T => {
+      const key = keyOf(name);
+      return (this.#agreed.get(name) ?? (key.type === 'text' ? '' : key.default)) as T;
+    };
+    const maxBurstLength = value<number>('MaxBurstLength');
+    return {
+      initialR2T: value<boolean>('InitialR2T'),
+      immediateData: value<boolean>('ImmediateData'),
+      maxOutstandingR2T: value<number>('MaxOutstandingR2T'),
+      maxBurstLength,
+      // §13.14: it may not exceed MaxBurstLength, whatever was said.
+      firstBurstLength: Math.min(value<number>('FirstBurstLength'), maxBurstLength),
+      initiatorRecvLength: value<number>('MaxRecvDataSegmentLength'),
+      targetRecvLength: this.#declaredLength
+        ? this.#params.maxRecvDataSegmentLength
+        : LOGIN_SEGMENT_BYTES,
+    };
+  }
+}

@@ -1,0 +1,87 @@
+import type { Clock } from '../core/clock.ts';
+import type { Rng } from '../core/rng.ts';
+import type { Address, Network } from '../wire/network.ts';
+import type { LunOptions } from './logical-unit.ts';
+
+export type { LunOptions } from './logical-unit.ts';
+
+export interface PortalOptions {
+  /** Port 0 takes a free one. */
+  readonly address: Address;
+  /** Target portal group tag; 1 by default. Portals of one group share sessions' identity. */
+  readonly tpgt?: number;
+}
+
+/** What the target asks for in negotiations; the initiator's offers decide within that. */
+export interface TargetParams {
+  readonly initialR2T?: boolean;
+  readonly immediateData?: boolean;
+  readonly maxRecvDataSegmentLength?: number;
+  readonly firstBurstLength?: number;
+  readonly maxBurstLength?: number;
+  readonly maxOutstandingR2T?: number;
+  /** Commands that a session may have outstanding. */
+  readonly commandWindow?: number;
+  /** Pings initiators that were silent so long, and drops those that do not answer; 0, the default: never. */
+  readonly nopIntervalMs?: number;
+}
+
+/** Where real targets differ, and initiators must not rely on either. */
+export interface TargetBehaviour {
+  /** `keep`, the default: tasks of a reinstated session go on executing (tgt). `abort`: they are gone (LIO). */
+  readonly onReinstatement?: 'keep' | 'abort';
+  /** `wait`, the default: resets are answered when running commands have finished (tgt). `abort`: they are gone (LIO). */
+  readonly onLunReset?: 'wait' | 'abort';
+}
+
+export interface TargetOptions {
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly targetName: string;
+  readonly portals: readonly PortalOptions[];
+  readonly luns: readonly LunOptions[];
+  readonly params?: TargetParams;
+  readonly behaviour?: TargetBehaviour;
+  /** Keeps a log of every executed write, for tests. */
+  readonly recordWrites?: boolean;
+}
+
+/** One executed write. */
+export interface WriteRecord {
+  readonly atMs: number;
+  readonly lun: number;
+  readonly opcode: number;
+  readonly lba: number;
+  readonly blocks: number;
+  readonly initiatorName: string;
+  readonly isid: string;
+  readonly tsih: number;
+  readonly cmdSn: number;
+  /** False: its connection was gone already. A ghost write. */
+  readonly connected: boolean;
+}
+
+export interface SessionInfo {
+  readonly initiatorName: string;
+  readonly isid: string;
+  readonly tsih: number;
+  readonly type: 'Normal' | 'Discovery';
+  readonly tpgt: number;
+  readonly portal: number;
+  readonly remote: string;
+  /** Commands that are not answered yet. */
+  readonly tasks: number;
+}
+
+/** What is asked for when nothing else is said. */
+export const DEFAULT_PARAMS: Required<TargetParams> = {
+  initialR2T: false,
+  immediateData: true,
+  maxRecvDataSegmentLength: 262_144,
+  firstBurstLength: 262_144,
+  maxBurstLength: 1_048_576,
+  maxOutstandingR2T: 4,
+  commandWindow: 128,
+  nopIntervalMs: 0,
+};

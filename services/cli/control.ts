@@ -1,0 +1,122 @@
+import { errorText } from '#core/errors.ts';
+import { type ByteStream, formatAddress, type Listener, type StreamSink } from '#wire/network.ts';
+import { nodeNetwork } from '#wire/node-network.ts';
+import { cliErrors } from './errors.ts';
+
+/**
+ * The control socket of an embedded node: one line of JSON asks, one line answers, then the connection ends. The file
+ * of the socket is for its owner alone, so whoever connects may ask.
+ */
+
+const REQUEST_BYTES_MAX = 1024;
+const REPLY_BYTES_MAX = 64 * 1024 * 1024;
+/** More at a time are refused. */
+const CONNECTIONS_MAX = 32;
+const CONNECT_TIMEOUT_MS = 3000;
+const REPLY_TIMEOUT_MS = 10_000;
+const NEWLINE = 0x0a;
+
+export async function serveControl(
+  path: string,
+  status: () => Promise<unknown>,
+): Promise<Listener> {
+  let open = 0;
+  return nodeNetwork.listen({ kind: 'unix', path }, (stream) => {
+    open += 1;
+    if (open > CONNECTIONS_MAX) stream.end();
+    return lineSink(REQUEST_BYTES_MAX, {
+      line: (text) => void answer(stream, text, status), // it answers with what goes wrong
+      tooLong: () => reply(stream, { ok: false, error: 'the request is too long' }),
+      closed: () => {
+        open -= 1;
+      },
+    });
+  });
+}
+
+async function answer(
+  stream: ByteStream,
+  text: string,
+  status: () => Promise<unknown>,
+): Promise<void> {
+  try {
+    if (requestOf(text) !== 'status') return reply(stream, { ok: false, error: 'unknown request' });
+    reply(stream, { ok: true, data: await status() });
+  } catch (error) {
+    reply(stream, { ok: false, error: errorText(error) });
+  }
+}
+
+function requestOf(text: string): unknown {
+  try {
+    return (JSON.parse(text) as { op?: unknown } | null)?.op;
+  } catch {
+    return null; // not JSON: an unknown request
+  }
+}
+
+function reply(stream: ByteStream, content: object): void {
+  stream.writev([Buffer.from(`${JSON.stringify(content)}\n`)], () => {});
+  stream.end();
+}
+
+interface LineListener {
+  line(text: string): void;
+  tooLong(): void;
+  closed(error: Error | null): void;
+}
+
+/** Hands on the first line, and nothing after it. */
+function lineSink(bytesMax: number, listener: LineListener): StreamSink {
+  let chunks: Buffer[] = [];
+  let bytes = 0;
+  let isDone = false;
+  return {
+    buffer: () => Buffer.allocUnsafe(64 * 1024),
+    data(chunk, length) {
+      if (isDone) return;
+      const end = chunk.subarray(0, length).indexOf(NEWLINE);
+      chunks.push(Buffer.from(chunk.subarray(0, end < 0 ? length : end)));
+      bytes += length;
+      if (end < 0 && bytes <= bytesMax) return;
+      isDone = true;
+      if (end < 0) listener.tooLong();
+      else listener.line(Buffer.concat(chunks).toString());
+      chunks = [];
+    },
+    closed: (error) => listener.closed(error),
+  };
+}
+
+/** Asks the node behind a control socket. Rejects with CLI_NOT_RUNNING when nobody listens. */
+export async function askControl(path: string, op: string): Promise<unknown> {
+  const address = { kind: 'unix', path } as const;
+  const text = await new Promise<string>((resolve, reject) => {
+    const sink = lineSink(REPLY_BYTES_MAX, {
+      line: resolve,
+      tooLong: () => reject(noAnswer(path, 'its answer is too long')),
+      closed: () => reject(noAnswer(path, 'it hung up')),
+    });
+    nodeNetwork.connect(address, sink, { timeoutMs: CONNECT_TIMEOUT_MS }).then(
+      (stream) => {
+        stream.writev([Buffer.from(`${JSON.stringify({ op })}\n`)], () => {});
+        const timer = setTimeout(() => stream.destroy(), REPLY_TIMEOUT_MS);
+        timer.unref();
+      },
+      (cause) =>
+        reject(
+          cliErrors.make('CLI_NOT_RUNNING', {
+            message: `nobody listens on ${formatAddress(address)}`,
+            cause,
+          }),
+        ),
+    );
+  });
+  const { ok, data, error } = JSON.parse(text) as { ok?: boolean; data?: unknown; error?: string };
+  if (ok !== true) throw noAnswer(path, String(error));
+  return data;
+}
+
+function noAnswer(path: string, why: string) {
+  return cliErrors.make('CLI_NO_ANSWER', { message: `no answer from ${path}: ${why}` });
+}

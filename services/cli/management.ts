@@ -1,0 +1,142 @@
+import { type VolumePlan, volumePlans } from '#config/derive.ts';
+import type { OrionConfig } from '#config/schema.ts';
+import { formatBytes } from '#core/units.ts';
+import { cliErrors } from './errors.ts';
+import { type Output, printable, table } from './output.ts';
+import { type NodeStatus, nodeStatus, pathsTable, sessionsTable, volumesTable } from './status.ts';
+
+/** The management commands of the specification that show something. */
+
+export type Report = (config: OrionConfig, output: Output) => Promise<void>;
+
+function report(
+  json: (status: NodeStatus, config: OrionConfig) => unknown,
+  text: (status: NodeStatus, config: OrionConfig) => string,
+): Report {
+  return async (config, output) => {
+    const status = await nodeStatus(config);
+    output.line(output.json ? JSON.stringify(json(status, config), null, 2) : text(status, config));
+  };
+}
+
+export const sessionInfo = report(
+  ({ sessions }) => sessions,
+  ({ sessions }) => sessionsTable(sessions),
+);
+
+/** Every session has one connection in this version. */
+const connectionsOf = ({ sessions }: NodeStatus) =>
+  sessions.map((s) => ({
+    volume: s.volume,
+    slot: s.slot,
+    cid: 0,
+    isid: s.isid,
+    portal: s.portal,
+    worker: s.worker,
+    state: s.state,
+    ageMs: s.ageMs,
+    inflight: s.inflight,
+  }));
+
+export const connectionInfo = report(connectionsOf, (status) => {
+  const connections = connectionsOf(status);
+  if (connections.length === 0) return 'no connections';
+  return table(
+    ['CONNECTION OF', 'SLOT', 'CID', 'PORTAL', 'WORKER', 'STATE', 'IN FLIGHT'],
+    connections.map((c) => [c.volume, c.slot, c.cid, c.portal, c.worker, c.state, c.inflight]),
+  );
+});
+
+const targetsOf = ({ sessions }: NodeStatus, config: OrionConfig) => {
+  const plans = volumePlans(config);
+  return config.targets.map((target) => ({
+    name: target.name,
+    initiatorName: target.initiator_name,
+    portals: target.portals.map((portal) => ({
+      portal,
+      sessions: sessions.filter((s) => s.target === target.name && s.portal === portal).length,
+    })),
+    volumes: plans.filter((plan) => plan.target === target.name).map(nameAndLun),
+  }));
+};
+
+function nameAndLun({ volume, lun }: VolumePlan) {
+  return { name: volume.name, lun };
+}
+
+export const targetInfo = report(targetsOf, (status, config) => {
+  const targets = targetsOf(status, config);
+  if (targets.length === 0) return 'no targets in the configuration';
+  const rows = targets.flatMap((target) =>
+    target.portals.map(({ portal, sessions }, at) => [
+      at === 0 ? target.name : '',
+      portal,
+      sessions,
+      at === 0 ? target.volumes.map(({ name }) => name).join(', ') : '',
+    ]),
+  );
+  return table(['TARGET', 'PORTAL', 'SESSIONS', 'VOLUMES'], rows);
+});
+
+const multipathOf = ({ volumes, paths }: NodeStatus, config: OrionConfig) =>
+  volumes.map((volume) => ({
+    ...volume,
+    policy: config.volumes.find(({ name }) => name === volume.name)?.policy ?? '',
+    paths: paths.filter((path) => path.volume === volume.name),
+  }));
+
+export const multipathInfo = report(multipathOf, (status, config) => {
+  if (status.volumes.length === 0) return 'no volumes';
+  return multipathOf(status, config)
+    .map(({ paths, policy, ...volume }) => {
+      const head = `${volume.name}  ${volume.state}  policy ${policy}  ${formatBytes(volume.sizeBytes)}  ${volume.failovers} failovers`;
+      return `${printable(head)}\n${pathsTable(paths)}`;
+    })
+    .join('\n\n');
+});
+
+export const performanceStats = report(
+  ({ volumes, paths, sessions }) => ({ volumes, paths, sessions }),
+  ({ volumes, paths }) => `${volumesTable(volumes)}\n\n${pathsTable(paths)}`,
+);
+
+const networkOf = ({ sessions }: NodeStatus) => {
+  const portals = [...new Set(sessions.map(({ portal }) => portal))].sort();
+  return portals.map((portal) => {
+    const own = sessions.filter((session) => session.portal === portal);
+    const sum = (of: (session: (typeof own)[number]) => number): number =>
+      own.reduce((total, session) => total + of(session), 0);
+    return {
+      portal,
+      sessions: own.length,
+      commands: sum((s) => s.commands),
+      bytesReceived: sum((s) => s.bytesRead),
+      bytesSent: sum((s) => s.bytesWritten),
+      inflight: sum((s) => s.inflight),
+    };
+  });
+};
+
+export const networkStats = report(networkOf, (status) => {
+  const rows = networkOf(status);
+  if (rows.length === 0) return 'no sessions';
+  return table(
+    ['PORTAL', 'SESSIONS', 'COMMANDS', 'DATA RECEIVED', 'DATA SENT', 'IN FLIGHT'],
+    rows.map((r) => [
+      r.portal,
+      r.sessions,
+      r.commands,
+      formatBytes(r.bytesReceived),
+      formatBytes(r.bytesSent),
+      r.inflight,
+    ]),
+  );
+});
+
+/** Throws: the command exists in the specification, and comes with a later version. */
+export function notYet(command: string, instead: string): never {
+  throw cliErrors.make('CLI_NOT_YET', {
+    message: `"${command}" is not available yet`,
+    hint: instead,
+  });
+}

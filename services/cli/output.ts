@@ -1,0 +1,102 @@
+import Table from 'cli-table3';
+
+/** What a command writes: results to stdout, one line to stderr when it fails. */
+export interface Output {
+  readonly json: boolean;
+  line(text: string): void;
+  error(text: string): void;
+}
+
+export function standardOutput(json: boolean): Output {
+  return {
+    json,
+    line: (text) => {
+      process.stdout.write(`${text}\n`);
+    },
+    error: (text) => {
+      process.stderr.write(`orion-iscsi: ${text}\n`);
+    },
+  };
+}
+
+/** A reader that has gone away ("| head") is no error. */
+export function tolerateClosedOutput(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+/** "ready nbd://..." once for each address. */
+export class ReadyLines {
+  readonly #output: Output;
+  readonly #shown = new Set<string>();
+
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  show(uris: readonly string[]): void {
+    for (const uri of uris) {
+      if (this.#shown.has(uri)) continue;
+      this.#shown.add(uri);
+      this.#output.line(this.#output.json ? JSON.stringify({ ready: uri }) : `ready ${uri}`);
+    }
+  }
+}
+
+const NO_LINES = {
+  top: '',
+  'top-mid': '',
+  'top-left': '',
+  'top-right': '',
+  bottom: '',
+  'bottom-mid': '',
+  'bottom-left': '',
+  'bottom-right': '',
+  left: '',
+  'left-mid': '',
+  mid: '',
+  'mid-mid': '',
+  right: '',
+  'right-mid': '',
+  middle: '  ',
+};
+
+type Cell = string | number;
+
+/** A table for people: aligned columns, no frame, so that it can be copied and cut. */
+export function table(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
+  const isNumber = head.map((_, at) => rows.length > 0 && rows.every((row) => isNumeric(row[at])));
+  const made = new Table({
+    head: [...head],
+    chars: NO_LINES,
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
+    colAligns: isNumber.map((numeric) => (numeric ? 'right' : 'left')),
+  });
+  for (const row of rows) made.push(row.map((cell) => printable(String(cell))));
+  return made
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+function isNumeric(cell: Cell | undefined): boolean {
+  return typeof cell === 'number';
+}
+
+/** Names come from targets: what would move the cursor of a terminal is shown as a question mark. */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
+}
+
+/** 93784000 to "1d 2h". */
+export function duration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 60) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}m ${seconds % 60}s`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return `${hours}h ${minutes % 60}m`;
+  return `${Math.floor(hours / 24)}d ${hours % 24}h`;
+}

@@ -28,6 +28,8 @@ export class ClientWatch {
   constructor(request: IncomingMessage, clock: Clock, limits: StallLimits) {
     this.#socket = request.socket;
     this.#clock = clock;
+    // Pipelined requests share a socket; `dataRequestsMax` bounds how many listen to it.
+    this.#socket.setMaxListeners(0);
     this.#socket.once('close', this.#onClose);
     if (this.#socket.destroyed) this.#onClose();
     this.#timer = every(clock, limits.stallMs, () => this.#check(limits));

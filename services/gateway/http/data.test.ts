@@ -37,7 +37,12 @@ async function call(path: string, init: RequestInit = {}): Promise<Answer> {
 
 const data = (init: RequestInit = {}, query = '') => call(`/v1/volumes/vol1/data${query}`, init);
 const read = (range: string) => data({ headers: { range } });
-const put = (range: string | null, body: Buffer, query = '', headers: Record<string, string> = {}) =>
+const put = (
+  range: string | null,
+  body: Buffer,
+  query = '',
+  headers: Record<string, string> = {},
+) =>
   data(
     {
       method: 'PUT',

@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '#core/clock.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { MetricsRegistry } from '#telemetry/metrics.ts';
 import type { TraceSampler } from '#telemetry/traces.ts';
+import { startProcess } from '#testkit/process.ts';
 import { BufferPool } from '#wire/buffer-pool.ts';
 import manifest from '../../../package.json' with { type: 'json' };
 import type { HttpLimits } from './limits.ts';
@@ -40,9 +41,15 @@ export interface RamDevice extends BlockDevice {
   before: (op: string, offset: number, length: number) => Promise<void> | void;
 }
 
+/** Every 32-bit word says where it stands. */
+function patterned(sizeBytes: number): Buffer {
+  const words = new Uint32Array(Math.ceil(sizeBytes / 4));
+  for (let i = 0; i < words.length; i++) words[i] = Math.imul(i, 0x9e3779b1);
+  return Buffer.from(words.buffer, 0, sizeBytes);
+}
+
 export function ramDevice(sizeBytes: number, caps: Partial<BlockCapabilities> = {}): RamDevice {
-  const data = Buffer.alloc(sizeBytes);
-  for (let i = 0; i < sizeBytes; i++) data[i] = (i ^ (i >> 8) ^ (i >> 16)) & 0xff;
+  const data = patterned(sizeBytes);
   const unsupported = (): Promise<never> => Promise.reject(new Error('not part of the fixture'));
   const run = async (
     text: string,
@@ -112,7 +119,8 @@ export interface FixtureOptions {
   readonly sampler?: TraceSampler;
   readonly clock?: Clock;
   readonly info?: VolumeInfo;
-  readonly logLevel?: 'silent' | 'debug';
+  /** False: the test opens the server itself. */
+  readonly listen?: boolean;
 }
 
 /** A server on a free port of loopback with one volume, "vol1", in memory. */
@@ -136,7 +144,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     pool,
     clock,
     metrics: new MetricsRegistry(clock),
-    log: createLogger({ level: options.logLevel ?? 'silent', pretty: false, name: 'test' }),
+    log: createLogger({ level: 'silent', pretty: false, name: 'test' }),
     readiness: () => ({
       ready: fixture.ready,
       checks: [
@@ -149,8 +157,8 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     limits: { closeGraceMs: 1000, ...options.limits },
     ...(options.sampler === undefined ? {} : { sampler: options.sampler }),
   });
-  await app.listen({ host: '127.0.0.1', port: 0 });
-  const { port } = app.server.address() as AddressInfo;
+  if (options.listen !== false) await app.listen({ host: '127.0.0.1', port: 0 });
+  const port = (app.server.address() as AddressInfo | null)?.port ?? 0;
   const base = `http://127.0.0.1:${port}`;
   return Object.assign(fixture, {
     app,
@@ -161,4 +169,11 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     dataUrl: `${base}/v1/volumes/vol1/data`,
     [Symbol.asyncDispose]: () => app.close(),
   });
+}
+
+/** A socket file that nobody serves any more, as after a crash. */
+export async function leaveSocketBehind(path: string): Promise<void> {
+  const script = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  const { exited } = await startProcess({ command: process.execPath, args: ['-e', script] });
+  await exited;
 }

@@ -33,7 +33,7 @@ export const PROBLEMS = {
   'size-mismatch': {
     status: 400,
     title: 'The size in Content-Range is not the size of the volume',
-    hint: 'Ask for the size with HEAD, or write * for it.',
+    hint: 'Ask for the size with HEAD, or write * for it. An upload with `curl -r` puts its own length there: give Content-Range with -H instead.',
   },
   'length-mismatch': {
     status: 400,

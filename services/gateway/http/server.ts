@@ -101,13 +101,13 @@ function requestHooks(app: FastifyInstance, context: HttpContext): void {
   // A body that is parsed whole has to arrive in time; one that is streamed is watched by its handler.
   const late = new WeakMap<FastifyRequest, Timer>();
   app.addHook('preParsing', (request, _reply, payload, done) => {
-    if (!request.routeOptions.config.streamsBody && !request.raw.complete) {
-      late.set(
-        request,
-        clock.after(limits.bodyMs, () => {
-          payload.emit('error', new HttpProblem('request-timeout'));
-        }),
-      );
+    if (hasBody(request) && !request.routeOptions.config.streamsBody) {
+      const answerLate = (): void => {
+        // Without a listener, parsing has ended in another way.
+        if (payload.listenerCount('error') === 0) return;
+        payload.emit('error', new HttpProblem('request-timeout'));
+      };
+      late.set(request, clock.after(limits.bodyMs, answerLate));
     }
     done(null, payload);
   });
@@ -119,6 +119,10 @@ function requestHooks(app: FastifyInstance, context: HttpContext): void {
     late.get(request)?.cancel();
     done();
   });
+}
+
+function hasBody({ headers }: FastifyRequest): boolean {
+  return Number(headers['content-length'] ?? 0) > 0 || headers['transfer-encoding'] !== undefined;
 }
 
 /** "100 Continue" is sent when a request has passed its checks, not before as Node would (RFC 9110 section 10.1.1). */

@@ -3,7 +3,7 @@ import { assert } from '../core/assert.ts';
 import { RamDisk } from './ram-disk.ts';
 
 /** Longest single READ or WRITE, in the Block Limits page. */
-export const TRANSFER_BYTES_MAX = 16 * 1024 * 1024;
+export const TRANSFER_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Longest COMPARE AND WRITE. */
 export const COMPARE_BYTES_MAX = 64 * 1024;
@@ -12,7 +12,7 @@ export const COMPARE_BYTES_MAX = 64 * 1024;
 export const WRITE_SAME_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Longest UNMAP, all its descriptors together. */
-export const UNMAP_BYTES_MAX = 1024 * 1024 * 1024;
+export const UNMAP_BYTES_MAX = 512 * 1024 * 1024;
 export const UNMAP_DESCRIPTORS_MAX = 256;
 
 /** What the unit says its physical blocks are. */

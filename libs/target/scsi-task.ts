@@ -16,6 +16,8 @@ export class ScsiTask {
 
   /** Bytes of Data-Out that the command needs. */
   dataOutBytes = 0;
+  /** Bytes of Data-Out that the initiator announced. */
+  readonly announcedBytes: number;
   /** The Data-Out bytes, or null when there are none. */
   dataOut: Buffer | null = null;
   /** How many of them came: less than needed when the initiator announced less. */
@@ -29,7 +31,14 @@ export class ScsiTask {
   status: number = Status.Good;
   sense: Buffer | null = null;
 
-  constructor(cdb: Buffer, nexus: Nexus, lu: LogicalUnit | null, lun: number) {
+  constructor(
+    cdb: Buffer,
+    nexus: Nexus,
+    lu: LogicalUnit | null,
+    lun: number,
+    announcedBytes: number,
+  ) {
+    this.announcedBytes = announcedBytes;
     this.cdb = cdb;
     this.nexus = nexus;
     this.lu = lu;

@@ -61,7 +61,7 @@ export class Task extends ScsiTask {
       isWrite: boolean;
     },
   ) {
-    super(command.cdb, session.nexus, lu, lun);
+    super(command.cdb, session.nexus, lu, lun, command.isWrite ? command.edtl : 0);
     this.connection = connection;
     this.session = session;
     this.itt = command.itt;

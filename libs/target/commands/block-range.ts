@@ -64,6 +64,19 @@ export function checkTransfer(lu: LogicalUnit, task: ScsiTask): boolean {
   return false;
 }
 
+/**
+ * False, and the task has failed, when the initiator announced another length than the command has. For commands
+ * that a part of their data would turn into something else; plain writes take what comes (RFC 7143 §11.4.5.2).
+ */
+export function wantExactly(task: ScsiTask, bytes: number): boolean {
+  if (task.announcedBytes !== bytes) {
+    task.fail(Sense.invalidField);
+    return false;
+  }
+  task.dataOutBytes = bytes;
+  return true;
+}
+
 /** False, and the task has failed, when the unit is write-protected. */
 export function checkWritable(lu: LogicalUnit, task: ScsiTask): boolean {
   if (!lu.readOnly) return true;

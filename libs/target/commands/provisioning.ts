@@ -6,7 +6,7 @@ import {
 } from '../logical-unit.ts';
 import { Sense } from '../scsi-codes.ts';
 import type { ScsiTask } from '../scsi-task.ts';
-import { checkRange, checkWritable, decodeRange } from './block-range.ts';
+import { checkRange, checkWritable, decodeRange, wantExactly } from './block-range.ts';
 import { type Command, u16, u32, u64 } from './command.ts';
 
 const UNMAP_HEADER_BYTES = 8;
@@ -65,14 +65,11 @@ export const writeSame: Command = {
     if (!checkWritable(lu, task) || !checkRange(lu, task)) return;
     if (task.blocks === 0) task.blocks = lu.blocks - task.lba;
     if (task.blocks * lu.blockBytes > WRITE_SAME_BYTES_MAX) return task.fail(Sense.invalidField);
-    task.dataOutBytes = noData ? 0 : lu.blockBytes;
+    wantExactly(task, noData ? 0 : lu.blockBytes);
   },
   execute(lu, task) {
     if (hasNoData(task)) return zeroBlocks(lu, task.lba, task.blocks);
-    if (task.dataOut === null || task.received < lu.blockBytes) {
-      return task.fail(Sense.invalidField);
-    }
-    const pattern = task.dataOut.subarray(0, lu.blockBytes);
+    const pattern = task.dataOut!;
     // UNMAP asks to deallocate where reading would give the same (LBPRZ); else the pattern is written.
     const isZero = pattern.every((byte) => byte === 0);
     if (isZero && (task.cdb[1]! & UNMAP_BIT) !== 0) return zeroBlocks(lu, task.lba, task.blocks);

@@ -1,7 +1,13 @@
 import { COMPARE_BYTES_MAX, type LogicalUnit } from '../logical-unit.ts';
 import { Sense } from '../scsi-codes.ts';
 import type { ScsiTask } from '../scsi-task.ts';
-import { checkRange, checkTransfer, checkWritable, decodeRange } from './block-range.ts';
+import {
+  checkRange,
+  checkTransfer,
+  checkWritable,
+  decodeRange,
+  wantExactly,
+} from './block-range.ts';
 import type { Command } from './command.ts';
 
 /** RDPROTECT, WRPROTECT, VRPROTECT: no protection information here. */
@@ -91,13 +97,11 @@ export const compareAndWrite: Command = {
     task.blocks = task.cdb[13]!;
     if (hasProtection(task) || !checkWritable(lu, task)) return;
     if (task.blocks > compareBlocksMax(lu)) return task.fail(Sense.invalidField);
-    if (checkRange(lu, task)) task.dataOutBytes = 2 * task.blocks * lu.blockBytes;
+    if (checkRange(lu, task)) wantExactly(task, 2 * task.blocks * lu.blockBytes);
   },
   execute(lu, task) {
     const bytes = task.blocks * lu.blockBytes;
-    if (bytes === 0) return;
-    // A half of the data is no comparison at all: nothing may be changed by it.
-    if (task.dataOut === null || task.received < 2 * bytes) return task.fail(Sense.invalidField);
+    if (task.dataOut === null) return; // no blocks
     const at = task.lba * lu.blockBytes;
     const onDisk = Buffer.allocUnsafeSlow(bytes);
     lu.disk.read(at, onDisk);

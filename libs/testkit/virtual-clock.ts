@@ -170,6 +170,61 @@ export class VirtualClock implements Clock {
   }
 }
 
+/**
+ * The clock as one process of a simulation sees it. `freeze` is SIGSTOP: time goes on and nothing of this process
+ * runs; `thaw` is SIGCONT: what fell due meanwhile fires, late and in order.
+ */
+export class ProcessClock implements Clock {
+  readonly #clock: Clock;
+  #frozen = false;
+  #wallOffsetMs = 0;
+  #late: (() => void)[] = [];
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  nowMs(): number {
+    return this.#clock.nowMs();
+  }
+
+  wallMs(): number {
+    return this.#clock.wallMs() + this.#wallOffsetMs;
+  }
+
+  after(delayMs: number, fn: () => void): Timer {
+    let cancelled = false;
+    const run = (): void => {
+      if (!cancelled) fn();
+    };
+    const timer = this.#clock.after(delayMs, () => {
+      if (this.#frozen) this.#late.push(run);
+      else run();
+    });
+    return {
+      cancel: () => {
+        cancelled = true;
+        timer.cancel();
+      },
+    };
+  }
+
+  freeze(): void {
+    this.#frozen = true;
+  }
+
+  thaw(): void {
+    this.#frozen = false;
+    const late = this.#late;
+    this.#late = [];
+    for (const run of late) run();
+  }
+
+  jumpWall(byMs: number): void {
+    this.#wallOffsetMs += byMs;
+  }
+}
+
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -119,15 +119,21 @@ const gateway = T.Object(
       maxItems: LISTENERS_MAX,
     }),
     http_listen: str({
-      description: 'Where the HTTP block API answers.',
+      description: 'Where the HTTP block API answers, with /livez, /readyz and /metrics.',
       default: '127.0.0.1:8080',
-      format: 'tcpListen',
+      format: 'listen',
+    }),
+    insecure: bool({
+      description:
+        'Let http_listen be an address that other machines reach. There is no authentication in this version: whoever reaches it can read and write every volume.',
+      default: false,
     }),
     admin_listen: str({
       description:
-        'A listener of its own for /livez, /readyz and /metrics. Empty: http_listen answers them too.',
+        'A listener of its own for /livez, /readyz and /metrics. Until then http_listen answers them.',
       default: '',
       format: 'tcpListen',
+      effect: 'later',
     }),
   },
   { description: 'The front doors.' },

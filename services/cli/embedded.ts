@@ -10,7 +10,6 @@ import { errorText } from '#core/errors.ts';
 import { systemRng } from '#core/rng.ts';
 import type { LocalWorkers } from '#link/host.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { startTracing } from '#telemetry/traces.ts';
 import { nodeNetwork } from '#wire/node-network.ts';
 import { serveControl } from './control.ts';
 import { Exit } from './exit-code.ts';
@@ -136,14 +135,11 @@ async function runUntilStopped(
   stop: StopSignals,
   onReady: ReadyListener,
 ): Promise<void> {
-  const { state_dir: stateDir, cluster, name } = config.node;
-  const tracing = startTracing({
-    endpoint: config.telemetry.otlp_endpoint,
-    service: 'orion',
-    resource: { node: name },
-    clock: systemClock,
-  });
-  const node = await startEmbedded(config, log, onReady);
+  const { state_dir: stateDir, cluster } = config.node;
+  // Whoever is told of a volume may ask for the status at once: that is made possible first.
+  const early: Parameters<ReadyListener>[] = [];
+  let tell: ReadyListener = (...args) => early.push(args);
+  const node = await startEmbedded(config, log, (...args) => tell(...args));
   const socket = controlSocket(stateDir);
   const ids = rolesOf(config).map(([role, index]) => processId(config, role, index));
   const control = await serveControl(socket, () =>
@@ -163,6 +159,8 @@ async function runUntilStopped(
     url: '',
     processes,
   });
+  tell = onReady;
+  for (const args of early) tell(...args);
   log.info({ reason: await stop.first }, 'draining');
   const bound = systemClock.after(CLOSE_MS, () => {
     log.error({ boundMs: CLOSE_MS }, 'draining does not end: given up');
@@ -171,6 +169,5 @@ async function runUntilStopped(
   await control.close();
   rmSync(socket, { force: true });
   await node.close();
-  await tracing.close();
   bound.cancel();
 }

@@ -85,10 +85,12 @@ async function serve(
   onReady: (volume: string, uris: readonly string[]) => void,
   onStarted: () => void,
 ): Promise<void> {
+  // The gateway samples and exports its own; the others export the spans of sampled requests.
+  const { otlp_endpoint: endpoint } = config.telemetry;
   const tracing = startTracing({
-    endpoint: config.telemetry.otlp_endpoint,
+    endpoint: role === 'gateway' ? '' : endpoint,
     service: `orion-${role}`,
-    resource: { node: config.node.name, id },
+    resource: { 'service.instance.id': id, 'host.name': config.node.name },
     clock: systemClock,
   });
   const bus = await connectBus({

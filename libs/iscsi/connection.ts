@@ -1,0 +1,238 @@
+import { isOrionError } from '../core/errors.ts';
+import type { BufferPool } from '../wire/buffer-pool.ts';
+import type { Address, ByteStream, Network, StreamSink } from '../wire/network.ts';
+import { OutQueue } from '../wire/out-queue.ts';
+import { Receiver } from '../wire/receiver.ts';
+import { protocolError } from './errors.ts';
+import { LOGIN_SEGMENT_BYTES } from './keys.ts';
+import { At, BHS_BYTES, Bit, padOf, u24 } from './pdu/bhs.ts';
+import { encodeHeader, type RequestPdu } from './pdu/index.ts';
+import { Opcode } from './pdu/opcodes.ts';
+import type { Task } from './task-table.ts';
+
+/** What a connection delivers to. A method that throws an OrionError ends the connection with it. */
+export interface ConnectionHandler {
+  /**
+   * A Data-In header. Returns the task whose memory takes the segment (it goes to `task.data` at `rxAt`), or null for data
+   * that nobody wants any more. `dataIn` follows when the segment is there, also when it is empty.
+   */
+  dataInHeader(connection: Connection, header: Buffer, at: number, length: number): Task | null;
+  dataIn(connection: Connection): void;
+  /** Any other PDU. Header and data are valid during the call only. */
+  pdu(connection: Connection, header: Buffer, at: number, data: Buffer): void;
+  /** The connection is over: the peer ended it, it broke, or it broke the protocol. Called once. */
+  lost(connection: Connection, error: Error | null): void;
+}
+
+const Expect = { Header: 0, DataIn: 1, Body: 2, Pad: 3 } as const;
+const NO_DATA = Buffer.alloc(0);
+
+/**
+ * One TCP connection to a target: cuts the stream into PDUs and sends PDUs. It knows no commands and no login. Payload of
+ * Data-In is received straight into the memory of its task. Digests would be two more segments per PDU, here.
+ */
+export class Connection implements StreamSink {
+  readonly cid: number;
+  /** Data segments that the peer takes (its MaxRecvDataSegmentLength). */
+  peerSegmentBytes = LOGIN_SEGMENT_BYTES;
+  /** Data segments that we take. */
+  ownSegmentBytes = LOGIN_SEGMENT_BYTES;
+  /** The next StatSN, signed (§4.2.2.2). */
+  expStatSn = 0;
+  /** Grows with whatever arrives: any byte is a sign of life. */
+  rxEvents = 0;
+  bytesIn = 0;
+
+  /** The Data-In that is being received, set by `dataInHeader`. */
+  rxTask: Task | null = null;
+  rxAt = 0;
+  rxLength = 0;
+  rxFlags = 0;
+  rxStatus = 0;
+  rxResidual = 0;
+
+  /** Writes that were answered while the socket still held bytes of them. */
+  readonly unflushed: Task[] = [];
+
+  /** Who is delivered to: the login first, then the session. */
+  handler: ConnectionHandler;
+  readonly #receiver: Receiver;
+  #stream: ByteStream | null = null;
+  #out: OutQueue | null = null;
+  #expect: number = Expect.Header;
+  #dead = false;
+  readonly #header = Buffer.alloc(BHS_BYTES);
+  #bodyLength = 0;
+
+  constructor(cid: number, handler: ConnectionHandler) {
+    this.cid = cid;
+    this.handler = handler;
+    this.#receiver = new Receiver((buffer, at) => this.#onSegment(buffer, at));
+    this.#receiver.want(BHS_BYTES);
+  }
+
+  async connect(
+    network: Network,
+    address: Address,
+    options: { timeoutMs: number; signal?: AbortSignal; pool?: BufferPool | null },
+  ): Promise<void> {
+    const { pool, ...connectOptions } = options;
+    this.#stream = await network.connect(address, this, connectOptions);
+    this.#out = new OutQueue(this.#stream, pool ?? null);
+  }
+
+  /** Valid after `connect`. */
+  get out(): OutQueue {
+    return this.#out!;
+  }
+
+  get remote(): string {
+    return this.#stream?.remote ?? '';
+  }
+
+  get dead(): boolean {
+    return this.#dead;
+  }
+
+  /** True in the middle of a PDU. */
+  get partial(): boolean {
+    return this.#expect !== Expect.Header || this.#receiver.partial;
+  }
+
+  buffer(): Buffer {
+    return this.#receiver.buffer();
+  }
+
+  data(chunk: Buffer, length: number): void {
+    if (this.#dead) return;
+    this.rxEvents = (this.rxEvents + 1) | 0;
+    this.bytesIn += length;
+    try {
+      this.#receiver.push(chunk, length);
+    } catch (error) {
+      this.#lose(error as Error);
+    }
+  }
+
+  closed(error: Error | null): void {
+    this.#lose(error);
+  }
+
+  /** Sends a PDU that is not on the path of an I/O. */
+  send(pdu: RequestPdu, data: Uint8Array = NO_DATA): void {
+    if (this.#dead) return;
+    const out = this.out;
+    const at = out.reserve(BHS_BYTES);
+    pdu.dataSegmentLength = data.length;
+    encodeHeader(pdu, out.slab, at);
+    out.append(data);
+    this.pad(data.length);
+  }
+
+  /** Zeroes up to the next multiple of 4 (§11.1). */
+  pad(length: number): void {
+    const pad = padOf(length);
+    if (pad === 0) return;
+    const out = this.out;
+    const at = out.reserve(pad);
+    out.slab.fill(0, at, at + pad);
+  }
+
+  /** Ends our side after what is queued; the peer's end follows. */
+  end(): void {
+    this.#out?.flush();
+    this.#stream?.end();
+  }
+
+  /**
+   * Drops the connection. From here on no byte of any buffer is read or written by it. Safe to call at any time; `lost` is not
+   * called by it.
+   */
+  destroy(cause: Error): void {
+    this.#dead = true;
+    this.#receiver.stop();
+    this.#stream?.destroy(isOrionError(cause) ? new Error(cause.message) : cause);
+    this.#out?.close();
+  }
+
+  #lose(error: Error | null): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    this.#receiver.stop();
+    this.handler.lost(this, error);
+  }
+
+  #onSegment(buffer: Buffer, at: number): void {
+    switch (this.#expect) {
+      case Expect.Header:
+        this.#onHeader(buffer, at);
+        return;
+      case Expect.DataIn:
+        if (!this.#wantPad(this.rxLength)) this.#wantHeader();
+        this.handler.dataIn(this);
+        return;
+      case Expect.Body: {
+        const body = buffer.subarray(at, at + this.#bodyLength);
+        this.#wantHeader();
+        this.handler.pdu(this, this.#header, 0, body);
+        return;
+      }
+      default:
+        this.#wantHeader();
+    }
+  }
+
+  #wantHeader(): void {
+    this.#expect = Expect.Header;
+    this.#receiver.want(BHS_BYTES);
+  }
+
+  #wantPad(length: number): boolean {
+    const pad = padOf(length);
+    if (pad === 0) return false;
+    this.#expect = Expect.Pad;
+    this.#receiver.want(pad);
+    return true;
+  }
+
+  #onHeader(buffer: Buffer, at: number): void {
+    const length = u24(buffer, at + At.dataSegmentLength);
+    // Checked before anything is allocated or received (§13.12).
+    if (length > this.ownSegmentBytes) {
+      throw protocolError(
+        `a data segment of ${length} bytes, we declared ${this.ownSegmentBytes} (§13.12)`,
+      );
+    }
+    // No PDU of a target has an additional header segment (§11.2.2 lists two, both for commands).
+    if (buffer[at + At.totalAhsLength] !== 0) {
+      throw protocolError('an additional header segment from the target (§11.2.2)');
+    }
+    if ((buffer[at]! & Bit.opcodeMask) === Opcode.DataIn) {
+      this.#onDataInHeader(buffer, at, length);
+      return;
+    }
+    if (length === 0) {
+      this.#wantHeader();
+      this.handler.pdu(this, buffer, at, NO_DATA);
+      return;
+    }
+    buffer.copy(this.#header, 0, at, at + BHS_BYTES);
+    this.#bodyLength = length;
+    this.#expect = Expect.Body;
+    this.#receiver.want(length + padOf(length));
+  }
+
+  #onDataInHeader(buffer: Buffer, at: number, length: number): void {
+    this.rxLength = length;
+    const task = this.handler.dataInHeader(this, buffer, at, length);
+    this.rxTask = task;
+    if (length === 0) {
+      this.#wantHeader();
+      this.handler.dataIn(this);
+      return;
+    }
+    this.#expect = Expect.DataIn;
+    if (task === null) this.#receiver.want(length);
+    else this.#receiver.want(length, task.data, task.dataAt + this.rxAt);
+  }
+}

@@ -1,0 +1,167 @@
+import type { OrionError } from '../core/errors.ts';
+import { scsiErrors } from '../scsi/errors.ts';
+import { CDB_BYTES, ScsiStatus } from '../scsi/opcodes.ts';
+import { parseSense, type Sense } from '../scsi/sense.ts';
+import { judge, type Verdict, verdictError } from '../scsi/sense-table.ts';
+import { iscsiErrors } from './errors.ts';
+import { u32 } from './pdu/bhs.ts';
+import { ServiceResponse, TaskAttribute } from './pdu/opcodes.ts';
+import type { IscsiSession } from './session.ts';
+import { Direction, type Task, type TaskOwner } from './task-table.ts';
+
+/** Tries of one command that the logical unit answers with "not now". */
+export const TRIES_MAX = 12;
+
+/** The pause before the next try doubles from the first of these to the second. */
+const PAUSE_MS_MIN = 8;
+const PAUSE_MS_MAX = 1000;
+
+/** The pause before try number `attempt` (from 1), between half and all of its bound, so that many do not go together. */
+export function pauseMs(session: IscsiSession, attempt: number): number {
+  const bound = Math.min(PAUSE_MS_MIN * 2 ** Math.min(attempt - 1, 16), PAUSE_MS_MAX);
+  return bound * (0.5 + session.rng.float() / 2);
+}
+
+export interface ScsiRequest {
+  /** Writes the CDB into 16 zeroed bytes. */
+  readonly cdb: (into: Buffer, at: number) => void;
+  /** Data to send. */
+  readonly send?: Buffer;
+  /** Most bytes to receive. */
+  readonly receiveBytes?: number;
+  readonly timeoutMs?: number;
+}
+
+export interface ScsiResult {
+  readonly status: number;
+  readonly sense: Sense | null;
+  /** What came in. */
+  readonly data: Buffer;
+}
+
+class Execution implements TaskOwner {
+  readonly promise: Promise<ScsiResult>;
+  readonly #session: IscsiSession;
+  #resolve!: (result: ScsiResult) => void;
+  #reject!: (error: OrionError) => void;
+
+  constructor(session: IscsiSession) {
+    this.#session = session;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  taskDone(task: Task): void {
+    const { response, status, sense, data, direction, moved } = task;
+    this.#session.release(task);
+    if (response !== ServiceResponse.CommandCompleted) {
+      this.#reject(targetFailure(response));
+      return;
+    }
+    this.#resolve({
+      status,
+      sense: sense === null ? null : parseSense(sense),
+      data: direction === Direction.Read ? data.subarray(0, moved) : Buffer.alloc(0),
+    });
+  }
+
+  taskLost(_task: Task, error: OrionError): void {
+    this.#reject(error);
+  }
+}
+
+export function targetFailure(response: number): OrionError {
+  return iscsiErrors.make('ISCSI_TARGET_FAILURE', {
+    fields: { response: `0x${response.toString(16)}` },
+  });
+}
+
+/** Sends one command that is not on the path of an I/O, once, and resolves with whatever the target answers. */
+export function execute(
+  session: IscsiSession,
+  lun: Buffer,
+  request: ScsiRequest,
+): Promise<ScsiResult> {
+  const execution = new Execution(session);
+  const task = session.takeTask(execution);
+  if (task === null) return Promise.reject(session.refusal());
+  const cdb = Buffer.alloc(CDB_BYTES);
+  request.cdb(cdb, 0);
+  task.lunHigh = u32(lun, 0);
+  task.lunLow = u32(lun, 4);
+  task.attribute = TaskAttribute.Simple;
+  task.cdb = cdb;
+  task.dataAt = 0;
+  if (request.send !== undefined) {
+    task.direction = Direction.Write;
+    task.data = request.send;
+  } else if (request.receiveBytes !== undefined) {
+    task.direction = Direction.Read;
+    task.data = Buffer.alloc(request.receiveBytes);
+  } else task.direction = Direction.None;
+  task.edtl = task.data.length;
+  task.timeoutMs = request.timeoutMs ?? session.timeouts.commandMs;
+  session.submit(task);
+  return execution.promise;
+}
+
+export interface RunOptions {
+  /** `Clock.nowMs()` after which there is no further try. */
+  readonly deadlineMs?: number;
+  /** Hears of every unit attention and deferred error on the way. */
+  readonly onSense?: (sense: Sense) => void;
+}
+
+export type RunResult =
+  | { readonly good: true; readonly data: Buffer }
+  | { readonly good: false; readonly verdict: Verdict; readonly op: number };
+
+/** Sends a command again while the answer says "not now", within bounds. */
+export async function run(
+  session: IscsiSession,
+  lun: Buffer,
+  request: ScsiRequest,
+  options: RunOptions = {},
+): Promise<RunResult> {
+  const op = Buffer.alloc(CDB_BYTES);
+  request.cdb(op, 0);
+  const deadlineMs = options.deadlineMs ?? Number.POSITIVE_INFINITY;
+  for (let attempt = 1; ; attempt++) {
+    const { status, sense, data } = await execute(session, lun, request);
+    if (status === ScsiStatus.Good) return { good: true, data };
+    if (sense !== null) options.onSense?.(sense);
+    const verdict = judge(status, sense);
+    if (verdict.action === 'ok') return { good: true, data };
+    const again = verdict.action === 'retry' || verdict.action === 'delay';
+    if (!again || attempt === TRIES_MAX) return { good: false, verdict, op: op[0]! };
+    if (verdict.action === 'delay') {
+      const pause = pauseMs(session, attempt);
+      if (session.clock.nowMs() + pause > deadlineMs) return { good: false, verdict, op: op[0]! };
+      await new Promise<void>((resolve) => session.clock.after(pause, resolve));
+    }
+  }
+}
+
+/** `run`, with an answer other than good as an error. */
+export async function runChecked(
+  session: IscsiSession,
+  lun: Buffer,
+  request: ScsiRequest,
+  options: RunOptions = {},
+): Promise<Buffer> {
+  const result = await run(session, lun, request, options);
+  if (result.good) return result.data;
+  throw verdictError(result.verdict, result.op, {
+    target: session.targetName,
+    portal: session.portal,
+    lun: lun.toString('hex'),
+  });
+}
+
+export function badData(what: string): OrionError {
+  return scsiErrors.make('SCSI_BAD_DATA', {
+    message: `the target's answer makes no sense: ${what}`,
+  });
+}

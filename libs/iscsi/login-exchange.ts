@@ -1,0 +1,87 @@
+import type { OrionError } from '../core/errors.ts';
+import type { Connection, ConnectionHandler } from './connection.ts';
+import { iscsiErrors } from './errors.ts';
+import type { LoginMachine, LoginResult, LoginStep } from './login.ts';
+import { At, Bit } from './pdu/bhs.ts';
+import { loginResponse } from './pdu/login-response.ts';
+import { nameOf, Opcode } from './pdu/opcodes.ts';
+import type { Task } from './task-table.ts';
+
+export type LoginOutcome =
+  | { readonly kind: 'done' }
+  | {
+      readonly kind: 'redirect';
+      readonly addresses: readonly string[];
+      readonly permanent: boolean;
+    };
+
+/** Drives a login machine over a connection. Rejects with the reason when it fails or the connection ends. */
+export class LoginExchange implements ConnectionHandler {
+  readonly promise: Promise<LoginOutcome>;
+  readonly #machine: LoginMachine;
+  readonly #onDone: (result: LoginResult) => void;
+  #resolve!: (outcome: LoginOutcome) => void;
+  #reject!: (error: OrionError) => void;
+
+  /** `onDone` runs before anything else of the connection is looked at: it puts the session in charge. */
+  constructor(machine: LoginMachine, onDone: (result: LoginResult) => void) {
+    this.#machine = machine;
+    this.#onDone = onDone;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  start(connection: Connection): void {
+    this.#follow(connection, this.#machine.start());
+  }
+
+  fail(error: OrionError): void {
+    this.#reject(error);
+  }
+
+  #follow(connection: Connection, step: LoginStep): void {
+    switch (step.kind) {
+      case 'send':
+        connection.send(step.pdu, step.text);
+        return;
+      case 'done':
+        this.#onDone(step.result);
+        this.#resolve({ kind: 'done' });
+        return;
+      case 'redirect':
+        this.#resolve(step);
+        return;
+      case 'failed':
+        this.#reject(step.error);
+    }
+  }
+
+  pdu(connection: Connection, header: Buffer, at: number, data: Buffer): void {
+    const opcode = header[at + At.opcode]! & Bit.opcodeMask;
+    if (opcode !== Opcode.LoginResponse) {
+      const what = nameOf(Opcode, opcode);
+      throw this.#failure(`the target answers the login with ${what} (§6.3)`);
+    }
+    this.#follow(connection, this.#machine.step(loginResponse.decode(header, at), data));
+  }
+
+  dataInHeader(): Task | null {
+    throw this.#failure('the target answers the login with Data-In (§6.3)');
+  }
+
+  dataIn(): void {
+    // Never: the header was refused.
+  }
+
+  lost(connection: Connection, error: Error | null): void {
+    const where = connection.partial ? ' in the middle of a PDU' : '';
+    const what = error === null ? `the target closed the connection${where}` : error.message;
+    this.#reject(this.#failure(`${what}, during the login`));
+  }
+
+  #failure(message: string): OrionError {
+    return iscsiErrors.make('ISCSI_LOGIN_FAILED', { message });
+  }
+}

@@ -1,0 +1,72 @@
+import type { Clock } from '../core/clock.ts';
+import type { Rng } from '../core/rng.ts';
+import type { BufferPool } from '../wire/buffer-pool.ts';
+import type { Address, Network } from '../wire/network.ts';
+import type { Params } from './keys.ts';
+
+export interface SessionTimeouts {
+  readonly connectMs: number;
+  /** The whole login on one portal. */
+  readonly loginMs: number;
+  /** One command without any progress; then the session is given up. */
+  readonly commandMs: number;
+  /** Nothing received for this long: the target is pinged. */
+  readonly nopIntervalMs: number;
+  /** Nothing received for this long after a ping: the session is given up. */
+  readonly nopTimeoutMs: number;
+}
+
+export const defaultTimeouts: SessionTimeouts = {
+  connectMs: 5000,
+  loginMs: 10_000,
+  commandMs: 30_000,
+  nopIntervalMs: 2000,
+  nopTimeoutMs: 2000,
+};
+
+/** Data segments that a target may send us. Large: fewer headers per megabyte. */
+export const OWN_SEGMENT_BYTES = 256 * 1024;
+
+/** Just below the 24-bit limit of §13.13, in whole pages. */
+const BURST_BYTES = 16 * 1024 * 1024 - 4096;
+
+const FIRST_BURST_BYTES = 256 * 1024;
+const OUTSTANDING_R2T = 8;
+
+/** What we ask for. The target may give less. */
+export const wantedParams: Partial<Params> = {
+  HeaderDigest: 'None',
+  DataDigest: 'None',
+  MaxConnections: 1,
+  InitialR2T: false,
+  ImmediateData: true,
+  MaxRecvDataSegmentLength: OWN_SEGMENT_BYTES,
+  MaxBurstLength: BURST_BYTES,
+  FirstBurstLength: FIRST_BURST_BYTES,
+  DefaultTime2Wait: 0,
+  DefaultTime2Retain: 0,
+  MaxOutstandingR2T: OUTSTANDING_R2T,
+  DataPDUInOrder: true,
+  DataSequenceInOrder: true,
+  ErrorRecoveryLevel: 0,
+};
+
+/** What every session needs of its surroundings. */
+export interface SessionEnvironment {
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly pool?: BufferPool | null;
+}
+
+export interface OpenSessionOptions extends SessionEnvironment {
+  /** Tried in order. All of one target portal group where the login is to reinstate a session. */
+  readonly portals: readonly Address[];
+  readonly targetName: string;
+  readonly initiatorName: string;
+  /** 6 bytes: `makeIsid`. */
+  readonly isid: Buffer;
+  readonly timeouts?: Partial<SessionTimeouts>;
+  /** Instead of `wantedParams`, key by key. */
+  readonly params?: Partial<Params>;
+}

@@ -1,0 +1,189 @@
+import { assert } from '../core/assert.ts';
+import type { OrionError } from '../core/errors.ts';
+import { WheelEntry } from '../core/timer-wheel.ts';
+import { CDB_BYTES } from './pdu/scsi-command.ts';
+
+/** Tasks of one session, waiting ones included. What does not fit is refused with ISCSI_QUEUE_FULL. */
+export const TASKS_MAX = 4096;
+
+/** Of these, kept free for pings, resets and logouts: they must get through when commands fill the table. */
+const CONTROL_TASKS = 16;
+
+const INDEX_BITS = 12;
+const INDEX_MASK = TASKS_MAX - 1;
+/** One less than all ones: a task tag is never 0xffffffff (§11.2.1.8). */
+const GENERATIONS = 2 ** (32 - INDEX_BITS) - 1;
+
+const NO_DATA = Buffer.alloc(0);
+const nothing = (): void => {};
+
+export const TaskState = {
+  Free: 0,
+  /** Not handed to a socket: waits for the command window, or for its turn to be tried again. */
+  Waiting: 1,
+  Sent: 2,
+  /** The target has answered, but the socket still holds bytes of it. */
+  Answered: 3,
+  /** Its owner has given it up; the tag stays taken until the target answers or the session ends. */
+  Abandoned: 4,
+} as const;
+export type TaskState = (typeof TaskState)[keyof typeof TaskState];
+
+export const Direction = { None: 0, Read: 1, Write: 2 } as const;
+export type Direction = (typeof Direction)[keyof typeof Direction];
+
+/** Who gave a task to the session. Each task that was submitted comes back by exactly one of these. */
+export interface TaskOwner {
+  /** The target has answered; everything about it stands in the task, and no memory of it is in use any more. */
+  taskDone(task: Task): void;
+  /** It will not be answered. The outcome of `error` says what is known. */
+  taskLost(task: Task, error: OrionError): void;
+}
+
+/**
+ * One command on its way. Made once and used again and again: the path of an I/O allocates none. 32-bit numbers of
+ * the protocol are kept signed, so that they stay small integers.
+ */
+export class Task extends WheelEntry {
+  readonly index: number;
+  generation = 0;
+  itt = 0;
+  state: TaskState = TaskState.Free;
+  owner: TaskOwner | null = null;
+  lunHigh = 0;
+  lunLow = 0;
+  direction: Direction = Direction.None;
+  attribute = 0;
+
+  /** Where data come from or go to: `edtl` bytes of `data` from `dataAt`. */
+  data: Buffer = NO_DATA;
+  dataAt = 0;
+  edtl = 0;
+
+  /** A block command is built from these when `cdb` is null. */
+  lba = 0;
+  blocks = 0;
+  fua = false;
+  cdb: Buffer | null = null;
+
+  cmdSn = 0;
+  /** Bytes that came in, or that were sent out. */
+  moved = 0;
+  /** DataSN or R2TSN that comes next. */
+  nextSn = 0;
+  /** Batches of the out queue that hold the first and the last bytes of it. */
+  firstSeq = 0;
+  outSeq = 0;
+  /** It stands in the queue for the command window. */
+  queued = false;
+  /** It is to be given up with this as soon as no memory of it is in use. */
+  pendingLoss: OrionError | null = null;
+
+  response = 0;
+  status = 0;
+  /** Positive: the target had more than asked for; negative: less. */
+  residual = 0;
+  sense: Buffer | null = null;
+
+  /** What the owner keeps here; the session does not look at it. */
+  resolve: (value: never) => void = nothing;
+  reject: (error: Error) => void = nothing;
+  attempts = 0;
+  mayHaveRun = false;
+  startedMs = 0;
+  deadlineMs = 0;
+
+  timeoutMs = 0;
+  movedAtTimer = 0;
+  onExpired: (task: Task) => void = nothing;
+
+  constructor(index: number) {
+    super();
+    this.index = index;
+  }
+
+  override onTimeout(): void {
+    this.onExpired(this);
+  }
+}
+
+/** All tasks of a session. A tag is a generation and an index: a late PDU of an earlier task is not taken for this one. */
+export class TaskTable {
+  readonly #tasks: Task[] = [];
+  readonly #free: Task[] = [];
+  readonly #onExpired: (task: Task) => void;
+  #used = 0;
+
+  constructor(onExpired: (task: Task) => void) {
+    this.#onExpired = onExpired;
+  }
+
+  /** Tasks that are taken, in whatever state. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** Null when the table is full; control tasks may use its last places. */
+  take(owner: TaskOwner, control: boolean): Task | null {
+    if (this.#used >= (control ? TASKS_MAX : TASKS_MAX - CONTROL_TASKS)) return null;
+    let task = this.#free.pop();
+    if (task === undefined) {
+      task = new Task(this.#tasks.length);
+      task.onExpired = this.#onExpired;
+      this.#tasks.push(task);
+    }
+    this.#used += 1;
+    task.owner = owner;
+    task.state = TaskState.Waiting;
+    task.attempts = 0;
+    task.mayHaveRun = false;
+    this.renew(task);
+    return task;
+  }
+
+  /** A new tag and clean counters, for the first try and each further one. */
+  renew(task: Task): void {
+    task.generation = task.generation + 1 === GENERATIONS ? 0 : task.generation + 1;
+    task.itt = (task.generation << INDEX_BITS) | task.index;
+    task.moved = 0;
+    task.nextSn = 0;
+    task.firstSeq = 0;
+    task.outSeq = 0;
+    task.pendingLoss = null;
+    task.response = 0;
+    task.status = 0;
+    task.residual = 0;
+    task.sense = null;
+  }
+
+  release(task: Task): void {
+    assert(task.state !== TaskState.Free, 'a task is released once');
+    assert(task.wheelSlot < 0, 'a released task has no timeout');
+    task.state = TaskState.Free;
+    task.owner = null;
+    task.data = NO_DATA;
+    task.cdb = null;
+    task.sense = null;
+    task.resolve = nothing;
+    task.reject = nothing;
+    this.#used -= 1;
+    this.#free.push(task);
+  }
+
+  /** The task of a tag that came from the target; null when there is none, or it has ended. */
+  find(itt: number): Task | null {
+    const task = this.#tasks[itt & INDEX_MASK];
+    if (task === undefined || task.itt !== itt || task.state === TaskState.Free) return null;
+    return task;
+  }
+
+  /** Every task that is taken. A copy: what is done with them may change the table. */
+  active(): Task[] {
+    return this.#tasks.filter((task) => task.state !== TaskState.Free);
+  }
+}
+
+export function cdbOf(task: Task): Buffer {
+  assert(task.cdb !== null && task.cdb.length === CDB_BYTES, 'a command has a CDB');
+  return task.cdb;
+}

@@ -1,0 +1,201 @@
+import { putReadWrite } from '../scsi/read-write.ts';
+import type { Connection } from './connection.ts';
+import { protocolError } from './errors.ts';
+import { At, BHS_BYTES, Bit, i32, putU24, putU32, u32 } from './pdu/bhs.ts';
+import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
+import { CDB_BYTES } from './pdu/scsi-command.ts';
+import { cdbOf, Direction, type Task } from './task-table.ts';
+
+/**
+ * The path of every I/O: commands, write data and their checks, with the fields written and read in place. Nothing here
+ * allocates, except for what the out queue keeps of a batch.
+ */
+
+/** What the session negotiated that a transfer needs. */
+export interface TransferParams {
+  initialR2t: boolean;
+  immediateData: boolean;
+  firstBurstBytes: number;
+  maxBurstBytes: number;
+}
+
+/**
+ * Sends a SCSI Command with what may go with it unasked: the four modes of InitialR2T and ImmediateData (§13.10, §13.11).
+ */
+export function sendCommand(
+  connection: Connection,
+  task: Task,
+  cmdSn: number,
+  params: TransferParams,
+): void {
+  const { edtl } = task;
+  const write = task.direction === Direction.Write;
+  let immediate = 0;
+  let unsolicited = 0;
+  if (write) {
+    const first = Math.min(edtl, params.firstBurstBytes);
+    if (params.immediateData) immediate = Math.min(first, connection.peerSegmentBytes);
+    unsolicited = params.initialR2t ? immediate : first;
+  }
+  const out = connection.out;
+  const at = out.reserve(BHS_BYTES);
+  const slab = out.slab;
+  task.cmdSn = cmdSn;
+  task.firstSeq = out.seq;
+  task.moved = unsolicited;
+  slab[at] = Opcode.ScsiCommand;
+  // §11.3.1: F=0 says that unsolicited Data-Out follow.
+  slab[at + 1] =
+    (unsolicited === immediate ? Bit.final : 0) |
+    (write ? Bit.write : task.direction === Direction.Read ? Bit.read : 0) |
+    task.attribute;
+  slab[at + 2] = 0;
+  slab[at + 3] = 0;
+  slab[at + 4] = 0;
+  putU24(slab, at + At.dataSegmentLength, immediate);
+  putU32(slab, at + At.lun, task.lunHigh);
+  putU32(slab, at + At.lun + 4, task.lunLow);
+  putU32(slab, at + At.itt, task.itt);
+  putU32(slab, at + At.edtl, edtl);
+  putU32(slab, at + At.cmdSn, cmdSn);
+  putU32(slab, at + At.expStatSn, connection.expStatSn);
+  if (task.cdb === null) {
+    putReadWrite(slab, at + At.cdb, write, task.lba, task.blocks, task.fua);
+  } else {
+    const cdb = cdbOf(task);
+    for (let i = 0; i < CDB_BYTES; i++) slab[at + At.cdb + i] = cdb[i]!;
+  }
+  if (immediate > 0) appendData(connection, task, 0, immediate);
+  if (unsolicited > immediate) {
+    sendDataOut(connection, task, RESERVED_TAG | 0, immediate, unsolicited - immediate);
+  }
+  task.outSeq = out.seq;
+}
+
+function appendData(connection: Connection, task: Task, offset: number, length: number): void {
+  const from = task.dataAt + offset;
+  const whole = from === 0 && length === task.data.length;
+  connection.out.append(whole ? task.data : task.data.subarray(from, from + length));
+  connection.pad(length);
+}
+
+/** One sequence of Data-Out: unsolicited, or what an R2T asked for (§11.7). */
+function sendDataOut(
+  connection: Connection,
+  task: Task,
+  ttt: number,
+  offset: number,
+  length: number,
+): void {
+  const out = connection.out;
+  const segment = connection.peerSegmentBytes;
+  const end = offset + length;
+  let dataSn = 0;
+  for (let from = offset; from < end; from += segment) {
+    const bytes = Math.min(segment, end - from);
+    const at = out.reserve(BHS_BYTES);
+    const slab = out.slab;
+    slab[at] = Opcode.DataOut;
+    slab[at + 1] = from + bytes === end ? Bit.final : 0;
+    slab[at + 2] = 0;
+    slab[at + 3] = 0;
+    slab[at + 4] = 0;
+    putU24(slab, at + At.dataSegmentLength, bytes);
+    putU32(slab, at + At.lun, task.lunHigh);
+    putU32(slab, at + At.lun + 4, task.lunLow);
+    putU32(slab, at + At.itt, task.itt);
+    putU32(slab, at + At.ttt, ttt);
+    putU32(slab, at + 24, 0);
+    putU32(slab, at + At.expStatSn, connection.expStatSn);
+    putU32(slab, at + 32, 0);
+    putU32(slab, at + At.dataSn, dataSn);
+    putU32(slab, at + At.bufferOffset, from);
+    putU32(slab, at + 44, 0);
+    appendData(connection, task, from, bytes);
+    dataSn += 1;
+  }
+  task.outSeq = out.seq;
+}
+
+/** Serves an R2T at once, in the order of arrival; checks it against the task first (§11.8). */
+export function serveR2t(
+  connection: Connection,
+  task: Task,
+  header: Buffer,
+  at: number,
+  params: TransferParams,
+): void {
+  if (task.direction !== Direction.Write) {
+    throw protocolError('an R2T for a command that does not write (§11.8)');
+  }
+  const r2tSn = i32(header, at + At.r2tSn);
+  if (r2tSn !== task.nextSn) {
+    throw protocolError(`R2TSN ${r2tSn >>> 0}, expected ${task.nextSn >>> 0} (§11.8.2)`);
+  }
+  const ttt = i32(header, at + At.ttt);
+  if (ttt === (RESERVED_TAG | 0)) throw protocolError('an R2T without a tag (§11.8.5)');
+  const offset = u32(header, at + At.bufferOffset);
+  const length = u32(header, at + At.desiredLength);
+  if (length === 0 || length > params.maxBurstBytes) {
+    throw protocolError(
+      `an R2T for ${length} bytes, the burst is ${params.maxBurstBytes} (§11.8.4)`,
+    );
+  }
+  if (offset + length > task.edtl) {
+    throw protocolError(`an R2T beyond the ${task.edtl} bytes of the command (§11.8.4)`);
+  }
+  // DataSequenceInOrder=Yes: offsets never go back (§13.19). It also bounds what one command can make us send.
+  if (offset < task.moved) throw protocolError('an R2T for bytes that were sent already (§13.19)');
+  task.nextSn = (task.nextSn + 1) | 0;
+  task.moved = offset + length;
+  sendDataOut(connection, task, ttt, offset, length);
+}
+
+/** Checks a Data-In against its task and notes what it says (§11.7). */
+export function checkDataIn(
+  connection: Connection,
+  task: Task,
+  header: Buffer,
+  at: number,
+  length: number,
+): void {
+  const flags = header[at + At.flags]!;
+  if (task.direction !== Direction.Read) {
+    throw protocolError('Data-In for a command that does not read (§11.7)');
+  }
+  const dataSn = i32(header, at + At.dataSn);
+  if (dataSn !== task.nextSn) {
+    throw protocolError(`DataSN ${dataSn >>> 0}, expected ${task.nextSn >>> 0} (§11.7.5)`);
+  }
+  const offset = u32(header, at + At.bufferOffset);
+  if (offset + length > task.edtl) {
+    throw protocolError(`Data-In beyond the ${task.edtl} bytes of the command (§11.7.6)`);
+  }
+  // DataPDUInOrder=Yes and DataSequenceInOrder=Yes: no gaps, no overlaps (§13.18, §13.19).
+  if (offset !== task.moved && length > 0) {
+    throw protocolError(`Data-In at ${offset}, expected ${task.moved} (§13.18)`);
+  }
+  if ((flags & Bit.acknowledge) !== 0) {
+    throw protocolError('Data-In asks for an acknowledgement at ErrorRecoveryLevel 0 (§11.16.2)');
+  }
+  if ((flags & Bit.statusPresent) !== 0 && (flags & Bit.final) === 0) {
+    throw protocolError('S without F (§11.7.3)');
+  }
+  task.nextSn = (task.nextSn + 1) | 0;
+  task.moved += length;
+  connection.rxAt = offset;
+  connection.rxFlags = flags;
+  connection.rxStatus = header[at + At.status]!;
+  connection.rxResidual = u32(header, at + At.residual);
+}
+
+/** Positive for overflow, negative for underflow, 0 for neither (§11.4.5). */
+export function residualOf(flags: number, count: number, edtl: number): number {
+  const overflow = (flags & Bit.overflow) !== 0;
+  const underflow = (flags & Bit.underflow) !== 0;
+  if (overflow && underflow) throw protocolError('O and U may not both be 1 (§11.4.1)');
+  if (overflow) return count;
+  if (!underflow) return 0;
+  if (count > edtl) throw protocolError(`a residual of ${count} bytes of ${edtl} (§11.4.5)`);
+  return -count;
+}

@@ -110,6 +110,8 @@ export function execute(
 export interface RunOptions {
   /** `Clock.nowMs()` after which there is no further try. */
   readonly deadlineMs?: number;
+  /** Only what was certainly not executed is sent again. */
+  readonly onlyNotExecuted?: boolean;
   /** Hears of every unit attention and deferred error on the way. */
   readonly onSense?: (sense: Sense) => void;
 }
@@ -134,7 +136,8 @@ export async function run(
     if (sense !== null) options.onSense?.(sense);
     const verdict = judge(status, sense);
     if (verdict.action === 'ok') return { good: true, data };
-    const again = verdict.action === 'retry' || verdict.action === 'delay';
+    const safe = options.onlyNotExecuted !== true || verdict.outcome === 'not-executed';
+    const again = safe && (verdict.action === 'retry' || verdict.action === 'delay');
     if (!again || attempt === TRIES_MAX) return { good: false, verdict, op: op[0]! };
     if (verdict.action === 'delay') {
       const pause = pauseMs(session, attempt);

@@ -226,9 +226,17 @@ export class IscsiSession implements ConnectionHandler {
     this.#giveUp(task, error);
   }
 
-  /** All tasks of an owner that have not come back. */
-  tasksOf(owner: TaskOwner): Task[] {
-    return this.#table.active().filter((task) => task.owner === owner);
+  /** The commands of a logical unit that have not come back. */
+  commandsOf(lunHigh: number, lunLow: number): Task[] {
+    return this.#table
+      .active()
+      .filter(
+        (task) =>
+          task.lunHigh === lunHigh &&
+          task.lunLow === lunLow &&
+          task.owner !== null &&
+          !(task.owner instanceof ControlRequest),
+      );
   }
 
   /** Ends the session at once with a TCP reset. Every outstanding command is lost; nothing is sent any more. */

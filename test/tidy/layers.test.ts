@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { isTest, libOf, serviceOf, sources } from './sources.ts';
+import { isTest, libOf, reachable, serviceOf, sources } from './sources.ts';
 
 /** The libs from the ground up, as the architecture has them. An arrow points to the same layer or a lower one. */
 const LAYERS: readonly (readonly string[])[] = [
@@ -110,8 +110,10 @@ describe('layers', () => {
     ).toEqual([]);
   });
 
-  test('the test kit and the tests are for tests only', () => {
-    expect(broken(({ to }) => isTest(to))).toEqual([]);
+  test('no program reaches the test kit or a test', () => {
+    const product = reachable((path) => /^services\/[^/]+\/(?:main|app)\.ts$/.test(path));
+    expect(product.size).toBeGreaterThan(0);
+    expect([...product].filter(isTest)).toEqual([]);
   });
 
   test('only telemetry imports an OpenTelemetry SDK', () => {

@@ -73,15 +73,46 @@ export function serviceOf(path: string): string | null {
   return /^services\/([^/]+)\//.exec(path)?.[1] ?? null;
 }
 
-/** Suites that several tests share import the runner without being named as tests. */
-const suites = new Set(
-  sources
-    .filter((source) => source.imports.some(({ specifier }) => specifier === 'vitest'))
-    .map((source) => source.path),
-);
+/**
+ * Tests, the test kit, and what stands on them: fixtures and suites that several tests share need not be named as
+ * tests, they import the runner, the test kit or one another.
+ */
+const testSources = ((): ReadonlySet<string> => {
+  const found = new Set(
+    sources
+      .filter(
+        ({ path, imports }) =>
+          path.startsWith('test/') ||
+          libOf(path) === 'testkit' ||
+          imports.some(({ specifier }) => specifier === 'vitest'),
+      )
+      .map(({ path }) => path),
+  );
+  for (let before = 0; before !== found.size; ) {
+    before = found.size;
+    for (const { path, imports } of sources) {
+      if (imports.some(({ file }) => file !== null && found.has(file))) found.add(path);
+    }
+  }
+  return found;
+})();
 
 export function isTest(path: string): boolean {
-  return suites.has(path) || path.startsWith('test/') || libOf(path) === 'testkit';
+  return testSources.has(path);
+}
+
+/** What runs in production: all that the programs reach. */
+export function reachable(entries: (path: string) => boolean): Set<string> {
+  const byPath = new Map(sources.map((source) => [source.path, source]));
+  const found = new Set<string>();
+  const visit = (path: string): void => {
+    const source = byPath.get(path);
+    if (source === undefined || found.has(path)) return;
+    found.add(path);
+    for (const { file } of source.imports) if (file !== null) visit(file);
+  };
+  for (const { path } of sources) if (entries(path)) visit(path);
+  return found;
 }
 
 /** "path:line: text" of every match in the code. */

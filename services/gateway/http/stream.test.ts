@@ -2,20 +2,24 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { blockErrors } from '#block/errors.ts';
+import { VirtualClock } from '#testkit/virtual-clock.ts';
+import { waitFor } from '#testkit/wait.ts';
 import { type Fixture, type FixtureOptions, startFixture } from './fixture.ts';
-import { IO_BYTES, READ_WINDOW, UNSENT_WINDOW, WRITE_WINDOW } from './limits.ts';
+import { DEFAULT_LIMITS, IO_BYTES, READ_WINDOW, UNSENT_WINDOW, WRITE_WINDOW } from './limits.ts';
 
 /** A client that speaks HTTP by hand, to do what no good client does. */
 class RawClient {
   readonly socket: Socket;
-  received = Buffer.alloc(0);
+  readonly #pieces: Buffer[] = [];
+  bytes = 0;
   closed = false;
 
   constructor(port: number) {
     this.socket = connect({ port, host: '127.0.0.1' });
     this.socket.on('error', () => undefined); // a reset is one of the ways to close
     this.socket.on('data', (piece: Buffer) => {
-      this.received = Buffer.concat([this.received, piece]);
+      this.#pieces.push(piece);
+      this.bytes += piece.length;
     });
     this.socket.once('close', () => {
       this.closed = true;
@@ -27,7 +31,7 @@ class RawClient {
   }
 
   get text(): string {
-    return this.received.toString('latin1');
+    return Buffer.concat(this.#pieces).toString('latin1');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -37,11 +41,7 @@ class RawClient {
 }
 
 async function until(what: string, probe: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
-    if (probe()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`timed out: ${what}`);
+  await waitFor(what, probe);
 }
 
 /** A fixture that is checked to have given everything back at its end. */
@@ -66,41 +66,47 @@ const PUT = (range: string, length: number, ...more: string[]) => [
 
 const MIB = 1024 * 1024;
 
-test('a client that never reads costs a bounded number of buffers, and is cut off in the end', async () => {
-  await using fixture = await start({
-    sizeBytes: 64 * MIB,
-    limits: { stallMs: 400, stallBytes: 1024 },
+const PERIOD_MS = DEFAULT_LIMITS.stallMs;
+
+/** Waits until the server has handed out all that it will while the client does not read. */
+async function untilFull(fixture: Fixture): Promise<void> {
+  let calls = -1;
+  await until('a full window', () => {
+    const quiet = fixture.device.calls.length === calls;
+    calls = fixture.device.calls.length;
+    return quiet && fixture.pool.takenBytes > 0;
   });
+}
+
+test('a client that never reads costs a bounded number of buffers, and is cut off in the end', async () => {
+  const clock = new VirtualClock();
+  await using fixture = await start({ sizeBytes: 64 * MIB, clock });
   await using client = new RawClient(fixture.port);
   client.socket.pause();
   client.send('GET /v1/volumes/vol1/data HTTP/1.1', 'Host: x');
-  let takenMax = 0;
-  const closed = once(fixture.app.server, 'connection').then(
-    ([socket]) => new Promise((resolve) => (socket as Socket).once('close', resolve)),
-  );
-  const watcher = setInterval(() => {
-    takenMax = Math.max(takenMax, fixture.pool.takenBytes);
-  }, 1);
-  await closed;
-  clearInterval(watcher);
-  expect(takenMax).toBeGreaterThan(0);
-  expect(takenMax).toBeLessThanOrEqual((READ_WINDOW + UNSENT_WINDOW + 1) * IO_BYTES);
-  // Far less than the volume was read: what the kernel buffers, and one window.
-  expect(fixture.device.calls.length).toBeLessThan(120);
+  await untilFull(fixture);
+  expect(fixture.pool.takenBytes).toBeLessThanOrEqual((READ_WINDOW + UNSENT_WINDOW) * IO_BYTES);
+  expect(fixture.device.calls.length).toBeLessThan((64 * MIB) / IO_BYTES);
+  // In the first period the kernel took what it can hold; in the second nothing moves.
+  await clock.advance(2 * PERIOD_MS);
+  await until('the buffers are back', () => fixture.pool.takenBytes === 0);
 });
 
 test('a client that reads slowly but steadily gets everything', async () => {
-  await using fixture = await start({
-    sizeBytes: 8 * MIB,
-    limits: { stallMs: 300, stallBytes: 1024 },
-  });
-  const response = await fetch(fixture.dataUrl);
-  let bytes = 0;
-  for await (const piece of response.body!) {
-    bytes += piece.length;
-    await new Promise((resolve) => setTimeout(resolve, 5));
+  const clock = new VirtualClock();
+  await using fixture = await start({ sizeBytes: 64 * MIB, clock });
+  await using client = new RawClient(fixture.port);
+  client.send('GET /v1/volumes/vol1/data HTTP/1.1', 'Host: x');
+  for (let i = 0; i < 5; i++) {
+    const calls = fixture.device.calls.length;
+    client.socket.resume();
+    await until('some progress', () => fixture.device.calls.length >= calls + 4);
+    client.socket.pause();
+    await clock.advance(PERIOD_MS);
+    expect(client.closed).toBe(false);
   }
-  expect(bytes).toBe(8 * MIB);
+  client.socket.resume();
+  await until('all of it', () => client.bytes > 64 * MIB);
 });
 
 test('a client that hangs up starts no more reads, and those under way are waited for', async () => {
@@ -155,13 +161,37 @@ test('a slow device stops the upload: a bounded number of writes, and the socket
 });
 
 test('an upload that trickles is cut off', async () => {
-  await using fixture = await start({ limits: { stallMs: 150, stallBytes: 4096 } });
+  const clock = new VirtualClock();
+  await using fixture = await start({ clock });
   await using client = new RawClient(fixture.port);
   client.send(...PUT('bytes 0-65535/*', 65536));
-  const trickle = setInterval(() => client.socket.write('x'), 10);
+  client.socket.write('x'.repeat(100));
+  await until('the first bytes', () => fixture.pool.takenBytes > 0);
+  for (let i = 0; i < 2 && !client.closed; i++) {
+    client.socket.write('x');
+    await clock.advance(PERIOD_MS);
+  }
   await until('cut off', () => client.closed);
-  clearInterval(trickle);
   expect(fixture.device.calls).toEqual([]);
+});
+
+test('a slow device is not held against the client', async () => {
+  const clock = new VirtualClock();
+  await using fixture = await start({ clock });
+  let release = (): void => undefined;
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  fixture.device.before = () => gate;
+  const written = fetch(fixture.dataUrl, {
+    method: 'PUT',
+    body: new Uint8Array(65536),
+    headers: { 'content-range': 'bytes 0-65535/*' },
+  });
+  await until('a write', () => fixture.device.inflight === 1);
+  await clock.advance(10 * PERIOD_MS);
+  release();
+  expect((await written).status).toBe(204);
 });
 
 test('a JSON body that trickles is answered 408', async () => {

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type BlockDevice, type IoContext, WriteFlag } from '../block/device.ts';
 import { blockErrors } from '../block/errors.ts';
 import { MemoryDevice } from '../block/memory.ts';
+import { intBetween, seededRng } from '../core/rng.ts';
 import { tempDir } from '../testkit/tmp.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import { waitFor } from '../testkit/wait.ts';
@@ -605,6 +606,34 @@ describe('shutdown', () => {
     await server.close();
     await expect(connect()).rejects.toThrow();
   });
+});
+
+test('rows 86, 90: random requests are answered or end the connection, and never the server', async () => {
+  await start({ limits: { requestBytesMax: MIB, inflightRequestsMax: 16 } });
+  const rng = seededRng(5);
+  for (let round = 0; round < 40; round++) {
+    const peer = await connect();
+    await peer.go('vol', round % 2 === 0);
+    for (let i = 0; i < 50; i++) {
+      const broken = rng.float() < 0.02;
+      const length = rng.float() < 0.1 ? rng.u32() : intBetween(rng, 0, 8192);
+      const command = intBetween(rng, 0, 9);
+      const request = rawRequest({
+        command,
+        flags: rng.float() < 0.3 ? intBetween(rng, 0, 0xffff) : 0,
+        offset: rng.float() < 0.1 ? BigInt(rng.u32()) << 33n : intBetween(rng, 0, 64 * MIB),
+        length,
+        ...(broken ? { magic: rng.u32() } : {}),
+        ...(command === NbdCmd.Write && length < MIB ? { payload: Buffer.alloc(length) } : {}),
+      });
+      peer.send(request.subarray(0, broken ? intBetween(rng, 1, request.length) : request.length));
+    }
+    await clock.settle();
+    peer.leave();
+  }
+  const client = await NbdClient.connect({ network: nodeNetwork, address });
+  expect((await client.read(0, 512)).length).toBe(512);
+  await client.disconnect();
 });
 
 test('a broken device that throws is an error of its request only', async () => {

@@ -1,27 +1,25 @@
-import type { LoadedConfig } from '#config/load.ts';
 import { ConfigProblems } from '#config/problems.ts';
-import { configRows } from '#config/rows.ts';
+import { type ConfigRow, configRows } from '#config/rows.ts';
 import { Exit } from './exit-code.ts';
 import { type CommonOptions, fileOf, loadCliConfig } from './load-config.ts';
 import { type Output, table } from './output.ts';
 
 /** `config show`: every value with where it came from. */
-export function showConfig(loaded: LoadedConfig, output: Output): void {
-  const rows = configRows(loaded);
-  if (output.json) {
-    output.line(JSON.stringify(rows, null, 2));
-    return;
-  }
-  output.line(
-    table(
-      ['KEY', 'VALUE', 'FROM', ''],
-      rows.map(({ path, value, from, hasEffect }) => [
-        path,
-        JSON.stringify(value),
-        from,
-        hasEffect ? '' : 'no effect yet',
-      ]),
-    ),
+export function showConfig(options: CommonOptions, output: Output): number {
+  const rows = configRows(loadCliConfig(options));
+  output.line(output.json ? JSON.stringify(rows, null, 2) : rowsTable(rows));
+  return Exit.Ok;
+}
+
+function rowsTable(rows: readonly ConfigRow[]): string {
+  return table(
+    ['KEY', 'VALUE', 'FROM', ''],
+    rows.map(({ path, value, from, hasEffect }) => [
+      path,
+      JSON.stringify(value),
+      from,
+      hasEffect ? '' : 'no effect yet',
+    ]),
   );
 }
 

@@ -107,7 +107,7 @@ export async function upEmbedded(
 ): Promise<number> {
   const { config } = loaded;
   const stateDir = config.node.state_dir;
-  const log = hooks.log ?? loggerOf(config, 'orion', config.node.name);
+  const log = hooks.log ?? loggerOf(config, 'orion');
   dieOnBugs(log);
   warnOfIdleKeys(loaded, log);
   prepareStateDir(stateDir);

@@ -1,13 +1,12 @@
 import { type VolumePlan, volumePlans } from '#config/derive.ts';
 import type { OrionConfig } from '#config/schema.ts';
 import { formatBytes } from '#core/units.ts';
-import { cliErrors } from './errors.ts';
 import { type Output, printable, table } from './output.ts';
 import { type NodeStatus, nodeStatus, pathsTable, sessionsTable, volumesTable } from './status.ts';
 
 /** The management commands of the specification that show something. */
 
-export type Report = (config: OrionConfig, output: Output) => Promise<void>;
+type Report = (config: OrionConfig, output: Output) => Promise<void>;
 
 function report(
   json: (status: NodeStatus, config: OrionConfig) => unknown,
@@ -19,7 +18,7 @@ function report(
   };
 }
 
-export const sessionInfo = report(
+const sessionInfo = report(
   ({ sessions }) => sessions,
   ({ sessions }) => sessionsTable(sessions),
 );
@@ -38,7 +37,7 @@ const connectionsOf = ({ sessions }: NodeStatus) =>
     inflight: s.inflight,
   }));
 
-export const connectionInfo = report(connectionsOf, (status) => {
+const connectionInfo = report(connectionsOf, (status) => {
   const connections = connectionsOf(status);
   if (connections.length === 0) return 'no connections';
   return table(
@@ -64,7 +63,7 @@ function nameAndLun({ volume, lun }: VolumePlan) {
   return { name: volume.name, lun };
 }
 
-export const targetInfo = report(targetsOf, (status, config) => {
+const targetInfo = report(targetsOf, (status, config) => {
   const targets = targetsOf(status, config);
   if (targets.length === 0) return 'no targets in the configuration';
   const rows = targets.flatMap((target) =>
@@ -85,7 +84,7 @@ const multipathOf = ({ volumes, paths }: NodeStatus, config: OrionConfig) =>
     paths: paths.filter((path) => path.volume === volume.name),
   }));
 
-export const multipathInfo = report(multipathOf, (status, config) => {
+const multipathInfo = report(multipathOf, (status, config) => {
   if (status.volumes.length === 0) return 'no volumes';
   return multipathOf(status, config)
     .map(({ paths, policy, ...volume }) => {
@@ -95,7 +94,7 @@ export const multipathInfo = report(multipathOf, (status, config) => {
     .join('\n\n');
 });
 
-export const performanceStats = report(
+const performanceStats = report(
   ({ volumes, paths, sessions }) => ({ volumes, paths, sessions }),
   ({ volumes, paths }) => `${volumesTable(volumes)}\n\n${pathsTable(paths)}`,
 );
@@ -117,7 +116,7 @@ const networkOf = ({ sessions }: NodeStatus) => {
   });
 };
 
-export const networkStats = report(networkOf, (status) => {
+const networkStats = report(networkOf, (status) => {
   const rows = networkOf(status);
   if (rows.length === 0) return 'no sessions';
   return table(
@@ -133,10 +132,12 @@ export const networkStats = report(networkOf, (status) => {
   );
 });
 
-/** Throws: the command exists in the specification, and comes with a later version. */
-export function notYet(command: string, instead: string): never {
-  throw cliErrors.make('CLI_NOT_YET', {
-    message: `"${command}" is not available yet`,
-    hint: instead,
-  });
-}
+export const reports = {
+  sessionInfo,
+  connectionInfo,
+  targetInfo,
+  multipathInfo,
+  performanceStats,
+  networkStats,
+} as const;
+export type ReportName = keyof typeof reports;

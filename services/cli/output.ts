@@ -7,15 +7,26 @@ export interface Output {
   error(text: string): void;
 }
 
-export function standardOutput(json: boolean): Output {
+/** Where text goes; tests have their own. */
+export interface Streams {
+  out(text: string): void;
+  err(text: string): void;
+}
+
+export const standardStreams: Streams = {
+  out: (text) => {
+    process.stdout.write(text);
+  },
+  err: (text) => {
+    process.stderr.write(text);
+  },
+};
+
+export function outputTo(streams: Streams, json: boolean): Output {
   return {
     json,
-    line: (text) => {
-      process.stdout.write(`${text}\n`);
-    },
-    error: (text) => {
-      process.stderr.write(`orion-iscsi: ${text}\n`);
-    },
+    line: (text) => streams.out(`${text}\n`),
+    error: (text) => streams.err(`orion-iscsi: ${text}\n`),
   };
 }
 

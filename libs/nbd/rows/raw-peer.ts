@@ -94,8 +94,12 @@ export class RawPeer implements StreamSink {
     const waiter = this.#waiter;
     if (waiter === null || this.#have < waiter.bytes) return;
     this.#waiter = null;
-    const all = Buffer.concat(this.#chunks);
-    this.#chunks = [all.subarray(waiter.bytes)];
+    const first = this.#chunks[0];
+    const whole = first !== undefined && first.length >= waiter.bytes;
+    const all = whole ? first : Buffer.concat(this.#chunks);
+    const rest = all.subarray(waiter.bytes);
+    if (whole) this.#chunks[0] = rest;
+    else this.#chunks = [rest];
     this.#have -= waiter.bytes;
     waiter.resolve(all.subarray(0, waiter.bytes));
   }

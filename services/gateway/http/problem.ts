@@ -238,11 +238,15 @@ export class HttpProblem extends Error {
   }
 }
 
-/** Codes that say more than their errno does. */
+/** Codes that say more than their errno and outcome do; the problem then says whether a retry makes sense. */
 const BY_CODE: Readonly<Record<string, ProblemName>> = {
   BLOCK_OUT_OF_RANGE: 'range-not-satisfiable',
   BLOCK_UNALIGNED: 'alignment',
   BLOCK_MEDIUM: 'medium-error',
+  SCSI_OUT_OF_RANGE: 'range-not-satisfiable',
+  MULTIPATH_NO_PATH: 'unavailable',
+  MULTIPATH_QUEUE_FULL: 'unavailable',
+  MULTIPATH_NOT_FENCED: 'outcome-unknown',
 };
 
 /** What a code is about, where libs have several of a kind. The first that matches counts. */
@@ -270,18 +274,18 @@ export function problemOfError(error: unknown, fields: ProblemFields = {}): Http
     // The text of an unexpected error may hold anything: it goes to the log, not to the client.
     return new HttpProblem('internal', { cause: error, fields });
   }
-  return new HttpProblem(nameOfError(error), {
+  const exact = BY_CODE[error.code];
+  const retryable = error.outcome === 'not-executed' || error.outcome === 'terminated';
+  return new HttpProblem(exact ?? nameOfError(error), {
     detail: error.message,
     ...(error.hint === '' ? {} : { hint: error.hint }),
-    retryable: error.outcome === 'not-executed' || error.outcome === 'terminated',
+    ...(exact === undefined ? { retryable } : {}),
     fields: { code: error.code, outcome: error.outcome, ...error.fields, ...fields },
     cause: error,
   });
 }
 
 function nameOfError(error: OrionError): ProblemName {
-  const exact = BY_CODE[error.code];
-  if (exact !== undefined) return exact;
   if (error.outcome === 'unknown') return 'outcome-unknown';
   for (const [pattern, problem] of BY_CODE_PATTERN) if (pattern.test(error.code)) return problem;
   const byErrno = BY_ERRNO[error.errno];

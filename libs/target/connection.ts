@@ -69,9 +69,18 @@ export class Connection implements StreamSink {
     this.#phase = new LoginPhase(this);
     this.receiver = new PduReceiver(this);
     this.lastReceivedMs = engine.clock.nowMs();
-    this.#timer = engine.clock.after(LOGIN_TIMEOUT_MS, () => this.drop('login timeout'));
+    this.#timer = null;
+    this.#armLoginTimeout();
     engine.connections.add(this);
     engine.faults.silence(this);
+  }
+
+  #armLoginTimeout(): void {
+    this.#timer = this.engine.clock.after(LOGIN_TIMEOUT_MS, () => {
+      // A process that is stopped drops nobody.
+      if (this.#frozen) this.#armLoginTimeout();
+      else this.drop('login timeout');
+    });
   }
 
   get remote(): string {

@@ -1,5 +1,11 @@
-import { NO_LUN } from '../iscsi/pdu/bhs.ts';
-import { decodePdu, encodePdu, type RequestPdu, type ResponsePdu } from '../iscsi/pdu/index.ts';
+import { BHS_BYTES, NO_LUN } from '../iscsi/pdu/bhs.ts';
+import {
+  decodePdu,
+  encodePdu,
+  type RequestPdu,
+  type ResponsePdu,
+  wholeBytes,
+} from '../iscsi/pdu/index.ts';
 import { LoginStage, Opcode, RESERVED_TAG } from '../iscsi/pdu/opcodes.ts';
 import { encodeText, parseText, type TextPair } from '../iscsi/text.ts';
 import type { Address, ByteStream, Network, StreamSink } from '../wire/network.ts';
@@ -27,6 +33,8 @@ export interface RawLoginOptions {
 /** An initiator that does exactly what the test says, PDU by PDU, under a virtual clock. */
 export class RawInitiator implements StreamSink {
   readonly received: Received[] = [];
+  /** What came and is no PDU. */
+  readonly strange: Buffer[] = [];
   /** Undefined while the connection is open. */
   over: Error | null | undefined;
   cmdSn = 1;
@@ -34,7 +42,9 @@ export class RawInitiator implements StreamSink {
   tsih = 0;
   #itt = 0;
   #stream!: ByteStream;
-  #bytes: Buffer = Buffer.alloc(0);
+  #chunks: Buffer[] = [];
+  #length = 0;
+  #needed = BHS_BYTES;
   readonly #into = Buffer.alloc(64 * 1024);
   readonly #clock: VirtualClock;
 
@@ -69,27 +79,44 @@ export class RawInitiator implements StreamSink {
   }
 
   data(chunk: Buffer, length: number): void {
-    this.#bytes = Buffer.concat([this.#bytes, chunk.subarray(0, length)]);
-    for (;;) {
-      const whole = decodePdu(this.#bytes);
-      if (whole === null) return;
-      if (typeof whole === 'string') {
-        this.#bytes = Buffer.alloc(0);
+    this.#chunks.push(Buffer.from(chunk.subarray(0, length)));
+    this.#length += length;
+    while (this.#length >= this.#needed) {
+      const bytes = this.#join();
+      const whole = decodePdu(bytes);
+      if (whole === null) {
+        // Nothing is joined again before the PDU is whole.
+        this.#needed = bytes.length < BHS_BYTES ? BHS_BYTES : wholeBytes(bytes);
         return;
       }
-      const { pdu, data, bytes } = whole;
-      this.received.push({ pdu: pdu as ResponsePdu, data: Buffer.from(data) });
-      this.#bytes = this.#bytes.subarray(bytes);
+      this.#needed = BHS_BYTES;
+      if (typeof whole === 'string') {
+        this.strange.push(bytes);
+        this.#keep(Buffer.alloc(0));
+        return;
+      }
+      this.received.push({ pdu: whole.pdu as ResponsePdu, data: Buffer.from(whole.data) });
+      this.#keep(bytes.subarray(whole.bytes));
     }
+  }
+
+  #join(): Buffer {
+    if (this.#chunks.length > 1) this.#keep(Buffer.concat(this.#chunks));
+    return this.#chunks[0] ?? Buffer.alloc(0);
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#chunks = [bytes];
+    this.#length = bytes.length;
   }
 
   closed(error: Error | null): void {
     this.over = error;
   }
 
-  /** Bytes that make no whole PDU. */
+  /** Bytes that make no whole PDU, yet. */
   get leftover(): Buffer {
-    return this.#bytes;
+    return this.#join();
   }
 
   nextItt(): number {

@@ -15,7 +15,7 @@ export function outcomeError(outcome: Outcome, message = `scripted ${outcome}`):
   return new OrionError({ code: 'TEST_SCRIPTED', message, outcome });
 }
 
-const NOTHING = Buffer.alloc(0);
+const NOTHING: Buffer = Buffer.alloc(0);
 
 /** A path whose every I/O waits until the test decides its fate. */
 export class ScriptedPath implements PathDevice {

@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto';
+import type { KeyValue } from '#bus/bus.ts';
+import type { Member } from '#cluster/membership.ts';
+import { placeVolume } from '#cluster/placement.ts';
+import type { VolumePlan } from '#config/derive.ts';
+import { checked } from '#contracts/check.ts';
+import { RECORD_VERSION, SlotTableRecord, VolumeRecord } from '#contracts/records.ts';
+import { volumeKey } from '#contracts/subjects.ts';
+import { isOrionError } from '#core/errors.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { coordinatorErrors } from './errors.ts';
+
+/** ISIDs carry 16 bits of slot number. */
+const SLOTS_PER_TARGET = 0x10000;
+const CAS_ATTEMPTS_MAX = 8;
+
+export interface RegistryOptions {
+  readonly kv: KeyValue;
+  readonly plans: readonly VolumePlan[];
+  readonly log: Logger;
+}
+
+/** The volume records as the leader keeps them: every configured volume has one, with an owner that lives. */
+export class Registry {
+  readonly #options: RegistryOptions;
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  async round(gateways: readonly Member[]): Promise<void> {
+    if (gateways.length === 0) return;
+    for (const plan of this.#options.plans) await this.#ensureOwner(plan, gateways);
+  }
+
+  async #ensureOwner(plan: VolumePlan, gateways: readonly Member[]): Promise<void> {
+    const { kv, log } = this.#options;
+    const key = volumeKey(plan.volume.name);
+    const entry = await kv.get(key);
+    const record =
+      entry === null ? null : checked(VolumeRecord, entry.value, `record of ${plan.volume.name}`);
+    const living = gateways.some(
+      ({ id, incarnation }) => id === record?.owner && incarnation === record.ownerIncarnation,
+    );
+    if (record !== null && living) return;
+    const placed = placeVolume(
+      plan.volume.name,
+      gateways.map(({ id, node }) => ({ id, node })),
+    );
+    const owner = gateways.find(({ id }) => id === placed);
+    if (owner === undefined) return;
+    const next: VolumeRecord = {
+      ...(record ?? (await this.#newRecord(plan))),
+      owner: owner.id,
+      ownerIncarnation: owner.incarnation,
+      epoch: (record?.epoch ?? 0) + 1,
+      state: 'sealing',
+    };
+    try {
+      if (entry === null) await kv.create(key, next);
+      else await kv.update(key, next, entry.revision);
+    } catch (error) {
+      // Somebody else changed it: the next round looks again.
+      if (isOrionError(error) && error.code === 'BUS_KV_CONFLICT') return;
+      throw error;
+    }
+    log.info({ volume: next.name, owner: next.owner, epoch: next.epoch }, 'volume placed');
+  }
+
+  async #newRecord(plan: VolumePlan): Promise<Omit<VolumeRecord, 'owner' | 'ownerIncarnation'>> {
+    const slots = [];
+    for (const portal of plan.portals) {
+      const slot = await this.#takeSlot(plan.target, `${plan.volume.name}|${portal}`);
+      const place = { worker: '', incarnation: 0, tpgt: -1, state: 'assigned' as const };
+      slots.push({ slot, portal, ...place });
+    }
+    return {
+      v: RECORD_VERSION,
+      name: plan.volume.name,
+      target: plan.target,
+      lun: plan.lun,
+      epoch: 0,
+      state: 'sealing',
+      slots,
+      wwid: '',
+    };
+  }
+
+  /** The slot number of one path, unique for its target in the cluster: two sessions never share an ISID. */
+  async #takeSlot(target: string, path: string): Promise<number> {
+    const { kv } = this.#options;
+    const hash = createHash('sha256').update(target).digest('hex').slice(0, 32);
+    const key = `slots.${hash}`;
+    for (let attempt = 0; attempt < CAS_ATTEMPTS_MAX; attempt++) {
+      const entry = await kv.get(key);
+      const table: SlotTableRecord =
+        entry === null
+          ? { v: RECORD_VERSION, target, taken: {} }
+          : checked(SlotTableRecord, entry.value, `slot table of ${target}`);
+      const known = table.taken[path];
+      if (known !== undefined) return known;
+      const used = new Set(Object.values(table.taken));
+      let slot = 0;
+      while (used.has(slot)) slot += 1;
+      if (slot >= SLOTS_PER_TARGET) break;
+      const next = { ...table, taken: { ...table.taken, [path]: slot } };
+      try {
+        if (entry === null) await kv.create(key, next);
+        else await kv.update(key, next, entry.revision);
+        return slot;
+      } catch (error) {
+        if (!isOrionError(error) || error.code !== 'BUS_KV_CONFLICT') throw error;
+      }
+    }
+    throw coordinatorErrors.make('COORDINATOR_NO_SLOT', { fields: { target, path } });
+  }
+}

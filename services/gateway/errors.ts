@@ -1,0 +1,30 @@
+import { defineErrors } from '#core/errors.ts';
+
+export const gatewayErrors = defineErrors('gateway', {
+  GATEWAY_NO_LINK: {
+    text: 'the worker has not said where its link is',
+    hint: 'Start a worker; `orion-iscsi status` shows those that are known.',
+    outcome: 'not-executed',
+  },
+  GATEWAY_WORKER_CHANGED: {
+    text: 'the link leads to another process of the worker than the one that logged in',
+    hint: 'The worker was restarted meanwhile; the path is claimed anew.',
+    outcome: 'not-executed',
+  },
+  GATEWAY_NOT_OWNER: {
+    text: 'this gateway does not own the volume any more',
+    hint: 'Connect to the gateway that `orion-iscsi status` names as its owner.',
+    outcome: 'not-executed',
+    errno: 'ESHUTDOWN',
+  },
+  GATEWAY_NO_FENCE: {
+    text: 'the volume may not be fenced with what its configuration allows',
+    hint: 'Set allow_lun_reset = true for the volume, or accept that writes of unknown outcome fail.',
+    outcome: 'final',
+  },
+  GATEWAY_OTHER_UNIT: {
+    text: 'the path shows another logical unit than the one the volume is made of',
+    hint: 'Was the LUN replaced? Remove the volume and define it again if that is what you want.',
+    outcome: 'final',
+  },
+});

@@ -1,0 +1,389 @@
+import type { BlockCapabilities } from '#block/device.ts';
+import { Failover, type FailoverPorts } from '#cluster/failover.ts';
+import { placeSlots, rankWorkers, type SlotPlacement } from '#cluster/placement.ts';
+import type { VolumePlan } from '#config/derive.ts';
+import type { ClaimReply, PathStatus, VolumeStatus } from '#contracts/messages.ts';
+import type { SlotRecord } from '#contracts/records.ts';
+import { type Clock, every, type Timer } from '#core/clock.ts';
+import { errorText, isOrionError } from '#core/errors.ts';
+import type { Rng } from '#core/rng.ts';
+import { MultipathDevice } from '#multipath/device.ts';
+import { multipathErrors } from '#multipath/errors.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { gatewayErrors } from './errors.ts';
+import type { Ownership } from './ownership.ts';
+import type { Workers } from './workers.ts';
+
+const SEAL_TIMEOUT_MS = 1_000;
+const CLAIM_TIMEOUT_MS = 5_000;
+const RESET_TIMEOUT_MS = 10_000;
+const ORDER_TIMEOUT_MS = 1_000;
+const RETIRE_TIMEOUT_MS = 5_000;
+
+/** How often the places of paths are compared with where they would best be. */
+const REBALANCE_PERIOD_MS = 3_000;
+
+export interface VolumeOptions {
+  readonly plan: VolumePlan;
+  readonly ownership: Ownership;
+  readonly workers: Workers;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly log: Logger;
+  readonly node: string;
+  readonly onReady: (volume: Volume) => void;
+  /** Another gateway owns it now. */
+  readonly onLostOwnership: (volume: Volume) => void;
+}
+
+/**
+ * The single active owner of one volume in one epoch: makes sure that nothing of an older epoch can still write, brings
+ * its paths up, and brings each back when it is lost. I/O itself is the business of its multipath device.
+ */
+export class Volume implements FailoverPorts {
+  readonly name: string;
+  readonly #options: VolumeOptions;
+  readonly #log: Logger;
+  readonly #failover: Failover;
+  readonly #stop = new AbortController();
+  #map: MultipathDevice | null = null;
+  #quiesced: MultipathDevice | null = null;
+  /** Slots that an older epoch may still write through. */
+  #unclean = 0;
+  #ready = false;
+  #rebalancer: Timer | null = null;
+
+  constructor(options: VolumeOptions) {
+    const { plan, clock, rng } = options;
+    this.name = plan.volume.name;
+    this.#options = options;
+    this.#log = options.log.child({ volume: this.name });
+    this.#failover = new Failover({
+      ports: this,
+      clock,
+      rng,
+      signal: this.#stop.signal,
+      fencing: plan.volume.fence !== 'none',
+      onEvent: (slot, text) => this.#log.info({ slot }, text),
+      isFatal: (error) => isOrionError(error) && error.code === 'GATEWAY_NOT_OWNER',
+      onFatal: (error) => this.#lostOwnership(error),
+    });
+  }
+
+  /** The device that front doors use. Only once ready. */
+  get device(): MultipathDevice {
+    return this.#map!;
+  }
+
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  get epoch(): number {
+    return this.#options.ownership.epoch;
+  }
+
+  /** Takes the volume over: seals older epochs at the workers, fences what they cannot vouch for, and serves. */
+  async activate(): Promise<void> {
+    const { ownership, clock } = this.#options;
+    const clean = await this.#seal();
+    const slots = ownership.record.slots;
+    this.#unclean = slots.filter(({ slot }) => !clean.has(slot)).length;
+    for (const { slot } of slots) {
+      const mustFence = !clean.has(slot);
+      const onFenced = mustFence ? () => this.#cleaned() : undefined;
+      this.#recover(slot, mustFence, onFenced);
+    }
+    this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => this.#rebalance());
+  }
+
+  /**
+   * Slots of which nothing can be in flight: never used, or held by a worker that has sealed and drained the very
+   * incarnation that the record calls settled.
+   */
+  async #seal(): Promise<Set<number>> {
+    const { ownership, workers } = this.#options;
+    const { epoch, slots } = ownership.record;
+    const asked = new Set([...workers.alive().map(({ id }) => id)]);
+    for (const { worker } of slots) if (worker !== '') asked.add(worker);
+    const sealed = new Set<string>();
+    await Promise.all(
+      [...asked].map(async (worker) => {
+        try {
+          const reply = await workers.seal(worker, this.name, epoch, SEAL_TIMEOUT_MS);
+          for (const held of reply.slots) sealed.add(`${worker}/${held.slot}/${held.incarnation}`);
+        } catch (error) {
+          this.#log.warn({ worker, err: errorText(error) }, 'worker did not seal the older epoch');
+        }
+      }),
+    );
+    const clean = slots.filter(
+      ({ slot, worker, incarnation, state }) =>
+        incarnation === 0 ||
+        (state === 'assigned' && sealed.has(`${worker}/${slot}/${incarnation}`)),
+    );
+    return new Set(clean.map(({ slot }) => slot));
+  }
+
+  #cleaned(): void {
+    this.#unclean -= 1;
+    if (this.#unclean === 0) this.#map?.unquiesce(false);
+    this.#checkReady();
+  }
+
+  #recover(slot: number, mustFence: boolean, onFenced?: () => void): void {
+    this.#failover.recover(slot, mustFence, onFenced).catch((error) => {
+      // recover handles what the world does to it; what comes here is a bug of ours.
+      this.#log.error({ slot, err: errorText(error) }, 'recovery of a path broke');
+      this.#lostOwnership(error);
+    });
+  }
+
+  #checkReady(): void {
+    const usable = this.#map !== null && this.#map.readyCount > 0 && this.#unclean === 0;
+    if (!usable || this.#ready) return;
+    this.#ready = true;
+    this.#options.ownership
+      .change((record) => ({ ...record, state: 'active' }))
+      .then(
+        () => this.#options.onReady(this),
+        (error) => this.#lostOwnership(error),
+      );
+  }
+
+  #lostOwnership(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#log.warn({ err: errorText(error) }, 'giving the volume up');
+    this.#options.onLostOwnership(this);
+  }
+
+  // ---- FailoverPorts
+
+  candidates(slot: number): readonly string[] {
+    const { workers, ownership } = this.#options;
+    const { worker: held } = ownership.slot(slot);
+    const ranked = rankWorkers(this.#placement(true), slot);
+    // A worker that lives keeps what it had; one whose link broke a moment ago comes last.
+    const score = (id: string): number => {
+      if (workers.isSuspect(id)) return 2;
+      return id === held ? 0 : 1;
+    };
+    return ranked.sort((a, b) => score(a) - score(b));
+  }
+
+  assign(slot: number, worker: string): Promise<SlotRecord> {
+    const { ownership } = this.#options;
+    const incarnation = ownership.slot(slot).incarnation + 1;
+    return ownership.changeSlot(slot, { worker, incarnation, state: 'fencing' });
+  }
+
+  claim(record: SlotRecord, anyPortal: boolean): Promise<ClaimReply> {
+    const { plan, workers, clock } = this.#options;
+    const others = plan.portals.filter((portal) => portal !== record.portal);
+    return workers.claim(record.worker, {
+      ...this.#order(record),
+      target: plan.target,
+      portals: anyPortal ? [...others, record.portal] : [record.portal],
+      lun: plan.lun,
+      timeoutMs: CLAIM_TIMEOUT_MS,
+      expiresWallMs: clock.wallMs() + CLAIM_TIMEOUT_MS,
+    });
+  }
+
+  async verify(record: SlotRecord, reply: ClaimReply): Promise<void> {
+    const { ownership } = this.#options;
+    const { wwid } = ownership.record;
+    const fields = { volume: this.name, slot: record.slot, found: reply.wwid, expected: wwid };
+    if (wwid === '') await ownership.change((old) => ({ ...old, wwid: reply.wwid }));
+    else if (wwid !== reply.wwid) throw gatewayErrors.make('GATEWAY_OTHER_UNIT', { fields });
+    const caps = this.#map?.caps;
+    if (caps === undefined) return;
+    if (caps.sizeBytes !== reply.sizeBytes || caps.blockBytes !== reply.blockBytes) {
+      throw multipathErrors.make('MULTIPATH_PATH_DIFFERS', {
+        fields: { ...fields, sizeBytes: reply.sizeBytes, expectedBytes: caps.sizeBytes },
+      });
+    }
+  }
+
+  needsFence(slot: number): boolean {
+    return this.#map?.needsFence(slot) ?? false;
+  }
+
+  async quiesce(timeoutMs: number): Promise<void> {
+    // The first paths of a volume may come into service meanwhile: resume must end the hold that was begun, if any.
+    this.#quiesced = this.#map;
+    await this.#quiesced?.quiesce(timeoutMs);
+  }
+
+  resume(reset: boolean): void {
+    this.#quiesced?.unquiesce(reset);
+    this.#quiesced = null;
+  }
+
+  async resetUnit(record: SlotRecord): Promise<void> {
+    const { plan, workers, ownership } = this.#options;
+    if (!plan.volume.allow_lun_reset) {
+      throw gatewayErrors.make('GATEWAY_NO_FENCE', { fields: { volume: this.name } });
+    }
+    await workers.reset(record.worker, this.#order(record), RESET_TIMEOUT_MS);
+    const others = ownership.record.slots.filter(
+      (other) =>
+        other.slot !== record.slot && other.worker !== record.worker && other.worker !== '',
+    );
+    // What the reset ended on other workers' sessions would answer never; one that cannot be told is lost anyway.
+    await Promise.allSettled(
+      others.map((other) => workers.abandon(other.worker, this.#order(other), ORDER_TIMEOUT_MS)),
+    );
+  }
+
+  async fenced(slot: number): Promise<void> {
+    await this.#map?.fenced(slot);
+  }
+
+  async settle(slot: number, reply: ClaimReply): Promise<void> {
+    await this.#options.ownership.changeSlot(slot, { state: 'assigned', tpgt: reply.tpgt });
+  }
+
+  async serve(record: SlotRecord, reply: ClaimReply): Promise<void> {
+    const { workers } = this.#options;
+    const name = `${this.name}/${record.slot}`;
+    const device = await workers.path(record.worker, name, this.#order(record), reply);
+    if (this.#stop.signal.aborted) return;
+    const map = this.#ensureMap(device.caps);
+    map.addPath(record.slot, device, { portal: reply.portal, worker: record.worker });
+    this.#checkReady();
+  }
+
+  release(record: SlotRecord): Promise<void> {
+    return this.#options.workers.release(record.worker, this.#order(record), ORDER_TIMEOUT_MS);
+  }
+
+  #order(record: SlotRecord) {
+    const { slot, incarnation } = record;
+    return { volume: this.name, epoch: this.epoch, slot, incarnation };
+  }
+
+  #ensureMap(caps: BlockCapabilities): MultipathDevice {
+    if (this.#map !== null) return this.#map;
+    const { plan, clock, rng } = this.#options;
+    const { volume } = plan;
+    this.#map = new MultipathDevice({
+      name: volume.name,
+      caps: { ...caps, readOnly: caps.readOnly || volume.read_only },
+      clock,
+      rng,
+      policy: volume.policy,
+      noPathRetryMs: volume.no_path_retry_ms,
+      noPathQueueBytes: volume.no_path_queue_bytes,
+      onPathLost: (slot) => this.#recover(slot, false),
+      onEvent: (event) => this.#log.info(event, event.text),
+    });
+    // Nothing is sent before everything of older epochs is fenced.
+    if (this.#unclean > 0) this.#map.hold();
+    return this.#map;
+  }
+
+  // ---- places
+
+  /** `asIs`: with the slots where they are now; else as if none had a place yet. */
+  #placement(asIs: boolean): SlotPlacement {
+    const { ownership, workers, node } = this.#options;
+    return {
+      volume: this.name,
+      slots: ownership.record.slots.map(({ slot, portal, worker }) => ({
+        slot,
+        portal,
+        worker: asIs ? worker : '',
+      })),
+      workers: workers.alive().map(({ id, node: place }) => ({ id, node: place })),
+      ownerNode: node,
+    };
+  }
+
+  /** Moves one path that stands in the wrong place, in good order, when all is quiet and another path is there. */
+  #rebalance(): void {
+    const map = this.#map;
+    const { ownership, workers } = this.#options;
+    const { slots } = ownership.record;
+    if (map === null || this.#failover.busy || map.readyCount < slots.length || slots.length < 2) {
+      return;
+    }
+    const preferred = placeSlots(this.#placement(false));
+    const wrong = slots.find(({ slot, worker, portal }) => {
+      const entry = map.paths.find((path) => path.slot === slot);
+      const place = preferred.get(slot);
+      const misplaced = place != null && place !== worker && !workers.isSuspect(place);
+      return misplaced || (entry !== undefined && entry.meta.portal !== portal);
+    });
+    if (wrong === undefined) return;
+    this.#move(map, wrong, preferred.get(wrong.slot) ?? wrong.worker).catch((error) => {
+      this.#log.warn({ slot: wrong.slot, err: errorText(error) }, 'planned move failed');
+    });
+  }
+
+  async #move(map: MultipathDevice, record: SlotRecord, place: string): Promise<void> {
+    if (!(await map.retire(record.slot, RETIRE_TIMEOUT_MS))) return;
+    this.#log.info({ slot: record.slot, from: record.worker, to: place }, 'moving a path');
+    try {
+      await this.release(record);
+      await this.#options.ownership.changeSlot(record.slot, { worker: place });
+    } finally {
+      this.#recover(record.slot, false);
+    }
+  }
+
+  // ---- what people see
+
+  status(): VolumeStatus {
+    const { ownership, plan } = this.#options;
+    const { record } = ownership;
+    const map = this.#map;
+    return {
+      name: this.name,
+      target: plan.target,
+      lun: plan.lun,
+      owner: record.owner,
+      epoch: record.epoch,
+      state: this.#ready ? 'active' : 'sealing',
+      sizeBytes: map?.caps.sizeBytes ?? 0,
+      blockBytes: map?.caps.blockBytes ?? 0,
+      pathsReady: map?.readyCount ?? 0,
+      pathsTotal: record.slots.length,
+      failovers: map?.counters.failovers ?? 0,
+      heldWrites: map?.heldWrites ?? 0,
+    };
+  }
+
+  pathStatus(): PathStatus[] {
+    const { record } = this.#options.ownership;
+    return record.slots.map(({ slot, portal, worker }) => {
+      const path = this.#map?.paths.find((candidate) => candidate.slot === slot);
+      return {
+        volume: this.name,
+        slot,
+        portal: path?.meta.portal ?? portal,
+        worker: path?.meta.worker ?? worker,
+        state: path?.state ?? 'init',
+        inflight: path?.outstanding ?? 0,
+        reads: path?.reads ?? 0,
+        writes: path?.writes ?? 0,
+        errors: path?.errors ?? 0,
+        latencyUs: Math.round((path?.latencyMs(false, 4096) ?? 0) * 1000),
+        lastError: path?.lastError ?? '',
+      };
+    });
+  }
+
+  /** Stops serving. `release`: also lets go of the sessions, in good order. */
+  async close(options: { readonly release: boolean }): Promise<void> {
+    this.#stop.abort();
+    this.#rebalancer?.cancel();
+    if (options.release && this.#map !== null) {
+      await this.#map.quiesce(RETIRE_TIMEOUT_MS);
+      const { slots } = this.#options.ownership.record;
+      const held = slots.filter(({ worker, state }) => worker !== '' && state === 'assigned');
+      await Promise.allSettled(held.map((record) => this.release(record)));
+    }
+    await this.#map?.close();
+  }
+}

@@ -1,0 +1,317 @@
+import type { KeyValue } from '#bus/bus.ts';
+import { checked } from '#contracts/check.ts';
+import type {
+  AbandonRequest,
+  ClaimReply,
+  ClaimRequest,
+  ReleaseRequest,
+  ResetRequest,
+  SealReply,
+  SealRequest,
+  SessionStatus,
+} from '#contracts/messages.ts';
+import { VolumeRecord } from '#contracts/records.ts';
+import { volumeKey } from '#contracts/subjects.ts';
+import { type Clock, sleep } from '#core/clock.ts';
+import type { OrionError } from '#core/errors.ts';
+import type { Rng } from '#core/rng.ts';
+import { makeIsid } from '#iscsi/isid.ts';
+import { attachLun, type IscsiLun } from '#iscsi/lun.ts';
+import { openSession } from '#iscsi/open-session.ts';
+import type { IscsiSession } from '#iscsi/session.ts';
+import { linkErrors } from '#link/errors.ts';
+import type { PathHost } from '#link/host.ts';
+import type { PathDevice } from '#multipath/path.ts';
+import type { BufferPool } from '#wire/buffer-pool.ts';
+import { type Address, type Network, parseAddress } from '#wire/network.ts';
+import { workerErrors } from './errors.ts';
+
+/** How often a seal looks whether the older epoch has drained. */
+const DRAIN_POLL_MS = 5;
+
+/** Time that an orderly logout may take before the connection is simply dropped. */
+const LOGOUT_TIMEOUT_MS = 2_000;
+
+const HANDLES = 0x10000;
+
+export interface SlotTableOptions {
+  readonly worker: string;
+  readonly workerIncarnation: string;
+  readonly cluster: string;
+  readonly initiatorName: (target: string) => string;
+  readonly sessionsMax: number;
+  readonly connectTimeoutMs: number;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly network: Network;
+  readonly pool: BufferPool;
+  /** Opened lazily: where a claim is checked against the record that authorises it. */
+  readonly records: () => Promise<KeyValue>;
+  readonly onSessionLost: (held: HeldSlot, cause: Error) => void;
+}
+
+/** A slot that this worker holds: one session, one LUN. */
+export interface HeldSlot {
+  readonly volume: string;
+  readonly slot: number;
+  readonly incarnation: number;
+  readonly handle: number;
+  readonly target: string;
+  epoch: number;
+  readonly session: IscsiSession;
+  readonly lun: IscsiLun;
+}
+
+/**
+ * The sessions of a worker. It logs in only on a claim that the volume's record in the key-value store confirms, never
+ * on its own account, and drops what a newer claim or a newer epoch has taken from it.
+ */
+export class SlotTable implements PathHost {
+  readonly #options: SlotTableOptions;
+  readonly #held = new Map<string, HeldSlot>();
+  readonly #byHandle: (HeldSlot | undefined)[] = [];
+  /** Newest epoch seen per volume: frames and orders of older ones are refused (failover.md I8). */
+  readonly #epochs = new Map<string, number>();
+  /** Newest incarnation seen per slot. */
+  readonly #incarnations = new Map<string, number>();
+  #nextHandle = 1;
+
+  constructor(options: SlotTableOptions) {
+    this.#options = options;
+  }
+
+  open(handle: number, incarnation: number, epoch: number): PathDevice {
+    const held = this.#byHandle[handle];
+    if (held === undefined || (held.incarnation & 0xffff) !== incarnation) {
+      throw linkErrors.make('LINK_NO_SLOT', { fields: { handle, incarnation } });
+    }
+    if (epoch < this.#epochs.get(held.volume)!) {
+      throw linkErrors.make('LINK_EPOCH_STALE', { fields: { volume: held.volume, epoch } });
+    }
+    return held.lun;
+  }
+
+  get heldCount(): number {
+    return this.#held.size;
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimReply> {
+    const { clock } = this.#options;
+    const key = slotKey(request.volume, request.slot);
+    const fields = { volume: request.volume, slot: request.slot, incarnation: request.incarnation };
+    if (clock.wallMs() > request.expiresWallMs) {
+      throw workerErrors.make('WORKER_CLAIM_EXPIRED', { fields });
+    }
+    this.#seeEpoch(request.volume, request.epoch);
+    if (request.incarnation <= (this.#incarnations.get(key) ?? 0)) {
+      throw workerErrors.make('WORKER_CLAIM_STALE', { fields });
+    }
+    this.#incarnations.set(key, request.incarnation);
+    this.#drop(key, workerErrors.make('WORKER_CLAIM_SUPERSEDED', { fields }));
+    if (this.#held.size >= this.#options.sessionsMax) {
+      throw workerErrors.make('WORKER_SLOTS_MAX', { fields });
+    }
+    await this.#confirm(request);
+    this.#checkNewest(key, request);
+    const { session, lun } = await this.#login(request);
+    try {
+      this.#checkNewest(key, request);
+    } catch (error) {
+      session.destroy(error as OrionError);
+      throw error;
+    }
+    return this.#hold(key, request, session, lun);
+  }
+
+  /** The record of the volume is the authority: without it no login (failover.md §4). */
+  async #confirm(request: ClaimRequest): Promise<void> {
+    const kv = await this.#options.records();
+    const entry = await kv.get(volumeKey(request.volume));
+    const record = entry === null ? null : checked(VolumeRecord, entry.value, 'volume record');
+    const slot = record?.slots.find((candidate) => candidate.slot === request.slot);
+    const confirmed =
+      record?.epoch === request.epoch &&
+      slot?.worker === this.#options.worker &&
+      slot.incarnation === request.incarnation;
+    if (!confirmed) {
+      throw workerErrors.make('WORKER_CLAIM_STALE', {
+        fields: { volume: request.volume, slot: request.slot, incarnation: request.incarnation },
+      });
+    }
+  }
+
+  #checkNewest(key: string, request: ClaimRequest): void {
+    this.#seeEpoch(request.volume, request.epoch);
+    if (this.#incarnations.get(key) !== request.incarnation) {
+      throw workerErrors.make('WORKER_CLAIM_SUPERSEDED', {
+        fields: { volume: request.volume, slot: request.slot, incarnation: request.incarnation },
+      });
+    }
+  }
+
+  async #login(request: ClaimRequest): Promise<{ session: IscsiSession; lun: IscsiLun }> {
+    const { network, clock, rng, pool, cluster } = this.#options;
+    const connectMs = Math.min(this.#options.connectTimeoutMs, request.timeoutMs);
+    const portals = request.portals.map((text) => parseAddress(text, 3260) as Address);
+    const session = await openSession({
+      network,
+      clock,
+      rng,
+      pool,
+      portals,
+      targetName: request.target,
+      initiatorName: this.#options.initiatorName(request.target),
+      isid: makeIsid(cluster, request.target, request.slot),
+      timeouts: { connectMs, loginMs: request.timeoutMs },
+    });
+    try {
+      const deadlineMs = clock.nowMs() + request.timeoutMs;
+      const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), { deadlineMs });
+      return { session, lun };
+    } catch (error) {
+      session.destroy(error as Error);
+      throw error;
+    }
+  }
+
+  #hold(key: string, request: ClaimRequest, session: IscsiSession, lun: IscsiLun): ClaimReply {
+    const handle = this.#freeHandle();
+    const { volume, slot, incarnation, epoch, target } = request;
+    const held: HeldSlot = { volume, slot, incarnation, handle, target, epoch, session, lun };
+    this.#held.set(key, held);
+    this.#byHandle[handle] = held;
+    session.onClosed((cause) => {
+      this.#forget(key, held);
+      this.#options.onSessionLost(held, cause);
+    });
+    const { identity, caps } = lun;
+    return {
+      handle,
+      workerIncarnation: this.#options.workerIncarnation,
+      portal: session.portal,
+      tpgt: session.remoteTpgt,
+      sizeBytes: caps.sizeBytes,
+      blockBytes: caps.blockBytes,
+      wwid: identity.wwid,
+      vendor: identity.vendor,
+      product: identity.product,
+      revision: identity.revision,
+      caps: { ...caps },
+    };
+  }
+
+  async reset(request: ResetRequest): Promise<void> {
+    const held = this.#require(request);
+    await held.lun.lunReset(request.timeoutMs);
+    for (const other of this.#held.values()) {
+      if (other.volume === request.volume) other.lun.abandon();
+    }
+  }
+
+  abandon(request: AbandonRequest): void {
+    this.#require(request).lun.abandon();
+  }
+
+  async release(request: ReleaseRequest): Promise<void> {
+    const key = slotKey(request.volume, request.slot);
+    const held = this.#held.get(key);
+    if (held === undefined || held.incarnation !== request.incarnation) return;
+    this.#forget(key, held);
+    await held.session.logout({ timeoutMs: LOGOUT_TIMEOUT_MS });
+  }
+
+  /** Refuses older epochs from now on, and answers when nothing of them is in flight. */
+  async seal(request: SealRequest): Promise<SealReply> {
+    const { clock } = this.#options;
+    this.#seeEpoch(request.volume, request.epoch);
+    const deadlineMs = clock.nowMs() + request.timeoutMs;
+    const mine = (): HeldSlot[] =>
+      [...this.#held.values()].filter((held) => held.volume === request.volume);
+    const inflight = (): number =>
+      mine().reduce((sum, held) => sum + held.session.stats.inflight, 0);
+    while (inflight() > 0) {
+      if (clock.nowMs() >= deadlineMs) {
+        const fields = { volume: request.volume, inflight: inflight() };
+        throw workerErrors.make('WORKER_NOT_DRAINED', { fields });
+      }
+      await sleep(clock, DRAIN_POLL_MS);
+    }
+    const slots = mine().map(({ slot, incarnation }) => ({ slot, incarnation }));
+    return { slots, inflight: 0 };
+  }
+
+  sessions(nowMs: number): SessionStatus[] {
+    return [...this.#held.values()].map((held) => ({
+      volume: held.volume,
+      slot: held.slot,
+      incarnation: held.incarnation,
+      target: held.target,
+      portal: held.session.portal,
+      worker: this.#options.worker,
+      isid: held.session.isid.toString('hex'),
+      tsih: held.session.tsih,
+      state: String(held.session.state),
+      ageMs: nowMs - held.session.openedAtMs,
+      ...held.session.stats,
+    }));
+  }
+
+  async close(): Promise<void> {
+    const all = [...this.#held.entries()];
+    await Promise.allSettled(
+      all.map(([key, held]) => {
+        this.#forget(key, held);
+        return held.session.logout({ timeoutMs: LOGOUT_TIMEOUT_MS });
+      }),
+    );
+  }
+
+  #require(request: {
+    volume: string;
+    epoch: number;
+    slot: number;
+    incarnation: number;
+  }): HeldSlot {
+    this.#seeEpoch(request.volume, request.epoch);
+    const held = this.#held.get(slotKey(request.volume, request.slot));
+    if (held === undefined || held.incarnation !== request.incarnation) {
+      const { volume, slot, incarnation } = request;
+      throw linkErrors.make('LINK_NO_SLOT', { fields: { volume, slot, incarnation } });
+    }
+    return held;
+  }
+
+  #seeEpoch(volume: string, epoch: number): void {
+    const seen = this.#epochs.get(volume) ?? 0;
+    if (epoch < seen) {
+      throw linkErrors.make('LINK_EPOCH_STALE', { fields: { volume, epoch, seen } });
+    }
+    this.#epochs.set(volume, epoch);
+  }
+
+  #drop(key: string, cause: Error): void {
+    const held = this.#held.get(key);
+    if (held === undefined) return;
+    this.#forget(key, held);
+    held.session.destroy(cause);
+  }
+
+  #forget(key: string, held: HeldSlot): void {
+    if (this.#held.get(key) === held) this.#held.delete(key);
+    if (this.#byHandle[held.handle] === held) this.#byHandle[held.handle] = undefined;
+  }
+
+  #freeHandle(): number {
+    // The table is far smaller than the space of handles, so an old frame cannot meet a new claim's handle soon.
+    while (this.#byHandle[this.#nextHandle] !== undefined) {
+      this.#nextHandle = (this.#nextHandle + 1) % HANDLES;
+    }
+    const handle = this.#nextHandle;
+    this.#nextHandle = (handle + 1) % HANDLES;
+    return handle;
+  }
+}
+
+function slotKey(volume: string, slot: number): string {
+  return `${volume}\n${slot}`;
+}

@@ -1,0 +1,63 @@
+import { systemClock } from '#core/clock.ts';
+import { NbdClient } from '#nbd/client.ts';
+import { nodeNetwork } from '#wire/node-network.ts';
+
+const BLOCK_BYTES = 4096;
+const WRITERS = 4;
+const PAUSE_MS = 2;
+
+export interface Stall {
+  readonly longestMs: number;
+  readonly writes: number;
+  readonly errors: readonly string[];
+}
+
+/** Writers that write and read back one block each, without a break, and remember how long the longest I/O took. */
+export class StallMeter {
+  readonly #client: NbdClient;
+  readonly #done: Promise<unknown>;
+  #stopping = false;
+  #longestMs = 0;
+  #writes = 0;
+  readonly #errors: string[] = [];
+
+  private constructor(client: NbdClient, offset: number) {
+    this.#client = client;
+    const writers = Array.from({ length: WRITERS }, (_, i) =>
+      this.#write(offset + i * BLOCK_BYTES).catch((error) => this.#errors.push(String(error))),
+    );
+    this.#done = Promise.all(writers);
+  }
+
+  static async start(uri: string, offset: number): Promise<StallMeter> {
+    const { pathname, searchParams } = new URL(uri);
+    const client = await NbdClient.connect({
+      network: nodeNetwork,
+      address: { kind: 'unix', path: searchParams.get('socket')! },
+      exportName: pathname.slice(1),
+    });
+    return new StallMeter(client, offset);
+  }
+
+  async #write(offset: number): Promise<void> {
+    const bytes = Buffer.alloc(BLOCK_BYTES);
+    for (let round = 1; !this.#stopping; round++) {
+      bytes.fill(round & 0xff);
+      bytes.writeUInt32LE(round, 0);
+      const startMs = systemClock.nowMs();
+      await this.#client.write(offset, bytes);
+      this.#longestMs = Math.max(this.#longestMs, systemClock.nowMs() - startMs);
+      const back = await this.#client.read(offset, BLOCK_BYTES);
+      if (!back.equals(bytes)) throw new Error(`round ${round} at ${offset} reads back wrong`);
+      this.#writes += 1;
+      await new Promise((resolve) => systemClock.after(PAUSE_MS, () => resolve(null)));
+    }
+  }
+
+  async stop(): Promise<Stall> {
+    this.#stopping = true;
+    await this.#done;
+    await this.#client.disconnect();
+    return { longestMs: this.#longestMs, writes: this.#writes, errors: this.#errors };
+  }
+}

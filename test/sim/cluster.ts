@@ -1,0 +1,207 @@
+import type { Bus } from '#bus/bus.ts';
+import { MemoryBusHub } from '#bus/memory/hub.ts';
+import { loadConfig } from '#config/load.ts';
+import type { OrionConfig } from '#config/schema.ts';
+import type { RunningService, ServiceDeps } from '#contracts/service.ts';
+import { type Rng, seededRng } from '#core/rng.ts';
+import { startTarget, type Target, type TargetBehaviour } from '#target/target.ts';
+import { createLogger } from '#telemetry/log.ts';
+import { MemoryNetwork } from '#testkit/memory-network.ts';
+import { VirtualClock } from '#testkit/virtual-clock.ts';
+import { startCoordinator } from '../../services/coordinator/app.ts';
+import { GatewayCore } from '../../services/gateway/core.ts';
+import type { Volume } from '../../services/gateway/volume.ts';
+import { startWorker } from '../../services/worker/app.ts';
+
+export const VOLUME = 'v';
+export const LUN = 1;
+export const TARGET_HOST = 'target';
+
+export interface SimOptions {
+  readonly seed: number;
+  readonly workers?: number;
+  readonly gateways?: number;
+  readonly behaviour?: TargetBehaviour;
+  /** False switches the protection off, to see that the judge then finds what it must. */
+  readonly fencing?: boolean;
+  readonly sizeBytes?: number;
+  /** Lines of the services' logs go here. */
+  readonly onLog?: (line: string) => void;
+}
+
+interface Process {
+  readonly id: string;
+  readonly bus: Bus;
+  readonly service: RunningService;
+}
+
+/** A whole cluster in one process, under a virtual clock: target, workers, coordinator, gateways, bus and network. */
+export class SimCluster {
+  readonly clock = new VirtualClock();
+  readonly rng: Rng;
+  readonly network: MemoryNetwork;
+  readonly hub: MemoryBusHub;
+  readonly config: OrionConfig;
+  target!: Target;
+  readonly #options: SimOptions;
+  readonly #processes = new Map<string, Process>();
+  readonly #cores = new Map<string, GatewayCore>();
+  #restart: Promise<void> | null = null;
+  readonly #ready = new Map<string, Volume>();
+
+  constructor(options: SimOptions) {
+    this.#options = options;
+    this.rng = seededRng(options.seed);
+    const split = (): Rng => seededRng(this.rng.u32());
+    this.network = new MemoryNetwork(this.clock, split(), {
+      latencyMinMs: 0.05,
+      latencyMaxMs: 0.5,
+      onDestroy: 'part',
+    });
+    this.hub = new MemoryBusHub({
+      clock: this.clock,
+      rng: split(),
+      knobs: { delayMs: { min: 0.1, max: 1 } },
+    });
+    this.config = simConfig(options);
+  }
+
+  get workerIds(): string[] {
+    return Array.from({ length: this.#options.workers ?? 2 }, (_, i) => `n1-w${i}`);
+  }
+
+  get gatewayIds(): string[] {
+    return Array.from({ length: this.#options.gateways ?? 1 }, (_, i) => `n1-g${i}`);
+  }
+
+  isUp(id: string): boolean {
+    return this.#processes.has(id);
+  }
+
+  async start(): Promise<void> {
+    const portals = [3260, 3261].map((port) => ({
+      address: { kind: 'tcp' as const, host: TARGET_HOST, port },
+    }));
+    this.target = await startTarget({
+      network: this.network.host(TARGET_HOST),
+      clock: this.clock,
+      rng: seededRng(this.rng.u32()),
+      targetName: this.config.targets[0]!.name,
+      portals,
+      luns: [{ lun: LUN, sizeBytes: this.#options.sizeBytes ?? 1024 * 1024 }],
+      behaviour: this.#options.behaviour ?? {},
+      recordWrites: true,
+    });
+    await this.startCoordinator();
+    for (const id of this.workerIds) await this.startWorker(id);
+    for (const id of this.gatewayIds) this.startGateway(id);
+  }
+
+  #deps(id: string, bus: Bus): ServiceDeps {
+    const { onLog } = this.#options;
+    const write = (line: string): void => onLog?.(`${this.clock.nowMs().toFixed(1)} ${line}`);
+    return {
+      config: this.config,
+      id,
+      bus,
+      clock: this.clock,
+      network: this.network.host(id),
+      rng: seededRng(this.rng.u32()),
+      log: createLogger({
+        level: onLog === undefined ? 'silent' : 'debug',
+        pretty: false,
+        name: id,
+        destination: { write },
+      }),
+    };
+  }
+
+  /** One restart at a time; another one asked for meanwhile is the same one. */
+  restartTarget(downMs: number): Promise<void> {
+    this.#restart ??= this.target.restart({ downMs }).finally(() => {
+      this.#restart = null;
+    });
+    return this.#restart;
+  }
+
+  async startCoordinator(): Promise<void> {
+    const id = 'n1-c0';
+    const bus = this.hub.connect(id);
+    this.#processes.set(id, { id, bus, service: await startCoordinator(this.#deps(id, bus)) });
+  }
+
+  async startWorker(id: string): Promise<void> {
+    this.network.startHost(id);
+    const bus = this.hub.connect(id);
+    this.#processes.set(id, { id, bus, service: await startWorker(this.#deps(id, bus)) });
+  }
+
+  startGateway(id: string): void {
+    this.network.startHost(id);
+    const bus = this.hub.connect(id);
+    const core = new GatewayCore(this.#deps(id, bus), (volume) => this.#ready.set(id, volume));
+    core.start();
+    this.#cores.set(id, core);
+    this.#processes.set(id, { id, bus, service: core });
+  }
+
+  /**
+   * The process is gone from one moment to the next. Its objects live on unreachable: no network, no bus; what its
+   * sockets had sent may still arrive.
+   */
+  async crash(id: string): Promise<void> {
+    const process = this.#processes.get(id);
+    if (process === undefined) return;
+    this.#processes.delete(id);
+    this.#ready.delete(id);
+    this.#cores.delete(id);
+    this.network.crashHost(id);
+    await process.bus.close();
+  }
+
+  /** The volume where some gateway serves it now. */
+  get volume(): Volume | undefined {
+    for (const [id, volume] of this.#ready) {
+      if (this.#cores.get(id)?.volume(VOLUME) === volume) return volume;
+    }
+    return undefined;
+  }
+
+  /** Lets time pass until the promise settles. */
+  async during<T>(promise: Promise<T>, maxMs = 120_000): Promise<T> {
+    let settled = false;
+    const watched = promise.finally(() => {
+      settled = true;
+    });
+    watched.catch(() => {}); // the caller gets it below
+    await this.clock.runUntil(() => settled, maxMs);
+    return watched;
+  }
+
+  async stop(): Promise<void> {
+    const closing = [...this.#processes.values()].map(({ service }) => service.close());
+    await this.during(Promise.allSettled(closing));
+    await this.during(this.target.close());
+  }
+}
+
+function simConfig(options: SimOptions): OrionConfig {
+  const fence = options.fencing === false ? 'fence = "none"\nallow_unsafe = true' : '';
+  const text = `
+[node]
+name = "n1"
+state_dir = "/sim"
+[workers]
+link_listen = ["{id}:7000"]
+[[targets]]
+name = "iqn.2026-11.sim:disk"
+portals = ["${TARGET_HOST}:3260", "${TARGET_HOST}:3261"]
+[[volumes]]
+name = "${VOLUME}"
+target = "iqn.2026-11.sim:disk"
+lun = ${LUN}
+policy = "round-robin"
+${fence}
+`;
+  return loadConfig({ file: 'sim.toml', readFile: () => text, hostname: 'sim' }).config;
+}

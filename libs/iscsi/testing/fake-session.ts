@@ -1,0 +1,83 @@
+import { seededRng } from '../../core/rng.ts';
+import { VirtualClock } from '../../testkit/virtual-clock.ts';
+import { makeIsid } from '../isid.ts';
+import { IscsiLun } from '../lun.ts';
+import type { LunFacts } from '../lun-facts.ts';
+import { openSession } from '../open-session.ts';
+import type { ScsiCommand } from '../pdu/index.ts';
+import { Opcode } from '../pdu/opcodes.ts';
+import type { IscsiSession } from '../session.ts';
+import type { OpenSessionOptions } from '../session-options.ts';
+import { FakeTarget, settle } from './fake-target.ts';
+
+export const TARGET = 'iqn.2026-11.lab:disk1';
+export const LUN = Buffer.from('0001000000000000', 'hex');
+
+export const facts: LunFacts = {
+  identity: { wwid: 'naa:1', vendor: 'V', product: 'P', revision: '1' },
+  caps: {
+    sizeBytes: 1 << 30,
+    blockBytes: 512,
+    preferredBytes: 4096,
+    maxIoBytes: 1 << 25,
+    readOnly: false,
+    volatileCache: true,
+    fua: true,
+    trim: true,
+    writeZeroes: true,
+    fastZero: true,
+    extents: false,
+    compareAndWriteBytes: 4096,
+    rotational: false,
+  },
+  dpoFua: true,
+  commandBytes: 1 << 20,
+  unmapBlocks: 1000,
+  writeSameBlocks: 1000,
+  writeSameUnmap: true,
+  readsZeroes: true,
+  compareAndWriteBlocks: 8,
+};
+
+/** What a session on `target` is opened with in tests. */
+export function openOptions(target: FakeTarget, clock: VirtualClock): OpenSessionOptions {
+  return {
+    network: target,
+    clock,
+    rng: seededRng(7),
+    portals: [{ kind: 'tcp', host: 'fake', port: 3260 }],
+    targetName: TARGET,
+    initiatorName: 'iqn.2026-11.lab:me',
+    isid: makeIsid('test', TARGET, 3),
+  };
+}
+
+export interface Rig {
+  readonly target: FakeTarget;
+  readonly clock: VirtualClock;
+  readonly session: IscsiSession;
+  readonly lun: IscsiLun;
+  /** SCSI commands in the order of arrival. */
+  commands(): ScsiCommand[];
+}
+
+/** A session with a fake target and a LUN on it, without the questions of an attach. */
+export async function rig(
+  setUp: (target: FakeTarget) => void = () => {},
+  options: Partial<OpenSessionOptions> = {},
+  over: Partial<LunFacts> = {},
+): Promise<Rig> {
+  const target = new FakeTarget();
+  setUp(target);
+  const clock = new VirtualClock();
+  const session = await openSession({ ...openOptions(target, clock), ...options });
+  const lun = new IscsiLun(session, LUN, { ...facts, ...over });
+  await settle();
+  return {
+    target,
+    clock,
+    session,
+    lun,
+    commands: () => target.of(Opcode.ScsiCommand).map((received) => received.pdu),
+  };
+}

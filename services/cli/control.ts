@@ -23,9 +23,12 @@ export async function serveControl(
   let open = 0;
   return nodeNetwork.listen({ kind: 'unix', path }, (stream) => {
     open += 1;
-    if (open > CONNECTIONS_MAX) stream.end();
+    const isRefused = open > CONNECTIONS_MAX;
+    if (isRefused) stream.destroy();
     return lineSink(REQUEST_BYTES_MAX, {
-      line: (text) => void answer(stream, text, status), // it answers with what goes wrong
+      line: (text) => {
+        if (!isRefused) void answer(stream, text, status); // it answers with what goes wrong
+      },
       tooLong: () => reply(stream, { ok: false, error: 'the request is too long' }),
       closed: () => {
         open -= 1;

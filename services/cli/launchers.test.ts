@@ -1,9 +1,13 @@
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { runProcess, startProcess } from '#testkit/process.ts';
+import { runProcess } from '#testkit/process.ts';
+import { type TempDir, tempDir } from '#testkit/tmp.ts';
 import { waitFor } from '#testkit/wait.ts';
 import { run } from './program.ts';
+import { isAlive, readNodeFile } from './state-dir.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const MANIFEST = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8')) as {
@@ -23,10 +27,10 @@ describe('launchers', () => {
     const text = readFileSync(`${ROOT}bin/${name}`, 'utf8');
     const words = JSON.parse(/launch\.js'\)\((\[.*\])\)/.exec(text)![1]!.replaceAll("'", '"'));
     expect(`iscsi-${words.join('-')}`).toBe(name);
-    let help = '';
-    const streams = { out: (part: string) => void (help += part), err: () => {} };
+    const help: string[] = [];
+    const streams = { out: (part: string) => void help.push(part), err: () => {} };
     expect(await run([...words, '--help'], streams)).toBe(0);
-    expect(help).toContain(`Usage: orion-iscsi ${words.join(' ')}`);
+    expect(help.join('')).toContain(`Usage: orion-iscsi ${words.join(' ')}`);
   });
 
   test('none has syntax that an old Node cannot parse', () => {
@@ -48,25 +52,31 @@ describe('launchers', () => {
   });
 
   test.each(['SIGTERM', 'SIGKILL'] as const)(
-    'a program behind a launcher ends when that gets %s',
+    'a program behind a launcher ends in order when that gets %s',
     async (signal) => {
-      await using launcher = await startProcess({
-        command: process.execPath,
-        args: [...OLD, `${ROOT}bin/launch-probe.cjs`],
-      });
-      const [, pid] = await launcher.untilOutput(/program (\d+)/);
+      await using dir = tempDir('launch');
+      // Not with the test kit's launcher: that one ends the whole group, and here the program must do it itself.
+      const launcher = spawn(
+        process.execPath,
+        [...OLD, `${ROOT}bin/orion-iscsi`, 'up', '--embedded', '--config', idle(dir)],
+        { stdio: 'ignore' },
+      );
+      const ended = once(launcher, 'exit');
+      const nodeFile = dir.file('state/bus.json');
+      const { pid } = await waitFor('the program', () => readNodeFile(dir.file('state')));
+      expect(pid).not.toBe(launcher.pid);
       launcher.kill(signal);
-      await launcher.exited;
-      await waitFor('the end of the program', () => !isAlive(Number(pid)));
+      const [code] = (await ended) as [number | null];
+      if (signal === 'SIGTERM') expect(code).toBe(0);
+      await waitFor('the end of the program', () => !isAlive(pid) && !existsSync(nodeFile));
     },
   );
 });
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
+/** A node without volumes. */
+function idle(dir: TempDir): string {
+  const path = dir.file('idle.toml');
+  const gateway = 'nbd_listen = []\nhttp_listen = "127.0.0.1:0"';
+  writeFileSync(path, `[node]\nstate_dir = "${dir.path}/state"\n[gateway]\n${gateway}\n`);
+  return path;
 }

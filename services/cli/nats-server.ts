@@ -32,8 +32,12 @@ export interface NatsPlan {
 }
 
 /** Chooses port and secret, and writes the server's configuration under the state directory. */
-export async function planNats(stateDir: string, name: string, rng: Rng): Promise<NatsPlan> {
-  const program = findProgram('nats-server');
+export async function planNats(
+  stateDir: string,
+  name: string,
+  rng: Rng,
+  program = findProgram('nats-server'),
+): Promise<NatsPlan> {
   if (program === null) {
     throw busErrors.make('BUS_UNREACHABLE', { message: 'nats-server is not on PATH' });
   }

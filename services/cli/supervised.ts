@@ -152,7 +152,7 @@ export class Supervised {
       const nowMs = this.#clock.nowMs();
       // Late ourselves (stopped, or starved of CPU): what the child said in that time is still unread.
       if (nowMs - armedMs > 2 * SILENCE_CHECK_MS) this.#heardMs = nowMs;
-      const silentMs = nowMs - this.#heardMs;
+      const silentMs = Math.round(nowMs - this.#heardMs);
       if (silentMs >= SILENCE_MS) {
         this.#options.log.warn({ id: this.id, pid: child.pid, silentMs }, 'process hangs: killed');
         child.kill('SIGKILL');

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'smol-toml';
 import type { LoadedConfig } from '#config/load.ts';
@@ -20,6 +21,9 @@ import {
 } from './state-dir.ts';
 import { type StopSignals, stopSignals } from './stop-signals.ts';
 
+/** The configuration that the children read. */
+const EFFECTIVE_FILE = 'effective.toml';
+
 /** Runs the node as processes until it is told to stop. Resolves the exit code. */
 export async function up(loaded: LoadedConfig, output: Output): Promise<number> {
   const { config } = loaded;
@@ -32,6 +36,7 @@ export async function up(loaded: LoadedConfig, output: Output): Promise<number> 
     return await superviseNode(config, stateDir, output, log);
   } finally {
     removeNodeFile(stateDir);
+    rmSync(join(stateDir, EFFECTIVE_FILE), { force: true });
     lock.release();
   }
 }
@@ -47,7 +52,7 @@ async function superviseNode(
   const nats = given.bus.url === '' ? await planNats(stateDir, given.node.name, systemRng) : null;
   const config = nats === null ? given : { ...given, bus: { ...given.bus, url: nats.url } };
   // Children read this copy: a file that is edited while the node runs must not give it two minds.
-  const effective = join(stateDir, 'effective.toml');
+  const effective = join(stateDir, EFFECTIVE_FILE);
   writePrivate(effective, stringify(config));
   const ready = new ReadyLines(output);
   let exitCode: number = Exit.Ok;

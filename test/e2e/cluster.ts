@@ -105,7 +105,7 @@ export async function startCluster(): Promise<Cluster> {
     const gateway = await start(
       ours('gateway', 'gateway')
         .withExposedPorts(HTTP_PORT, NBD_PORT)
-        .withWaitStrategy(Wait.forHttp('/readyz', HTTP_PORT)),
+        .withWaitStrategy(Wait.forHttp('/v1/volumes/vol1', HTTP_PORT)),
     );
     const baseUrl = `http://${gateway.getHost()}:${gateway.getMappedPort(HTTP_PORT)}`;
     return { workers, gateway, baseUrl, stop };

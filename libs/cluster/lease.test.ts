@@ -1,9 +1,20 @@
 import { describe, expect, test } from 'vitest';
 import type { KeyValue } from '../bus/bus.ts';
+import { busErrors } from '../bus/errors.ts';
 import { MemoryBusHub, SERVER } from '../bus/memory/hub.ts';
 import { intBetween, pick, seededRng } from '../core/rng.ts';
 import { ProcessClock, VirtualClock } from '../testkit/virtual-clock.ts';
 import { Lease } from './lease.ts';
+import {
+  begin,
+  decide,
+  judge,
+  learn,
+  NO_MEMORY,
+  renewal,
+  renewalSent,
+  renewed,
+} from './lease-core.ts';
 
 const KEY = 'lease.coordinator';
 
@@ -122,20 +133,30 @@ describe('lease', () => {
   });
 
   test('a renewal whose answer was lost is recognised by its number and adopted', async () => {
-    const { clock, hub, a, observer } = await setUp();
-    a.lease.start();
+    const { clock, observer } = await setUp();
+    let toLose = 0;
+    const kv: KeyValue = {
+      incarnation: observer.incarnation,
+      get: (key) => observer.get(key),
+      create: (key, value) => observer.create(key, value),
+      delete: (key) => observer.delete(key),
+      keys: (prefix) => observer.keys(prefix),
+      watch: (prefix, handler) => observer.watch(prefix, handler),
+      async update(key, value, revision) {
+        const updated = await observer.update(key, value, revision);
+        if (toLose === 0) return updated;
+        toLose -= 1;
+        throw busErrors.make('BUS_TIMEOUT');
+      },
+    };
+    const x = new Contender('x', kv, clock);
+    x.lease.start();
     await clock.advance(1000);
-    const before = await observer.get(KEY);
-    hub.knobs.delayMs = { min: 1, max: 1 };
-    for (let i = 0; i < 3000 && (await peek(observer, clock)) === before!.revision; i++) {
-      await clock.advance(1);
-    }
-    // The renewal is with the server, its answer is not here yet.
-    hub.partition([['a']]);
-    await clock.advance(500);
-    hub.heal();
-    await clock.advance(20_000);
-    expect(a.log).toEqual(['acquired 1']);
+    toLose = 3;
+    await clock.advance(30_000);
+    expect(toLose).toBe(0);
+    expect(x.log).toEqual(['acquired 1']);
+    expect(x.lease.held).toBe(true);
   });
 
   test('a stopped process does not believe that it still holds when it wakes', async () => {
@@ -248,11 +269,69 @@ describe('lease', () => {
   }, 30_000);
 });
 
-async function peek(kv: KeyValue, clock: VirtualClock): Promise<number> {
-  const got = kv.get(KEY);
-  await clock.advance(2);
-  return (await got)!.revision;
-}
+describe('lease decisions', () => {
+  const self = { holder: 'x', incarnation: 'x-1', leaseMs: 6000, marginMs: 1000 };
+  const record = { v: 1, holder: 'x', incarnation: 'x-1', epoch: 7, leaseMs: 6000 } as const;
+  const first = { ...record, renewSeq: 0 };
+
+  test('validity counts from the moment of sending, also for a renewal found later', () => {
+    const tenure = begin(first, 10, 1000, self);
+    expect(tenure.validUntilMs).toBe(6000);
+    const second = renewal(tenure);
+    const sent = renewalSent(tenure, second, 3000);
+    expect(renewed(sent, second, 11, self).validUntilMs).toBe(8000);
+    const third = renewal(sent);
+    expect(third.renewSeq).toBe(2);
+    const both = renewalSent(sent, third, 4000);
+    const entry = { key: KEY, value: second, revision: 11 };
+    expect(judge(both, entry, self)).toMatchObject({ validUntilMs: 8000, revision: 11 });
+    // The later one may arrive yet: it is not forgotten.
+    expect(judge(both, entry, self)?.unsettled).toEqual([{ renewSeq: 2, sentMs: 4000 }]);
+  });
+
+  test("a record of another incarnation, another epoch or an unknown number is somebody else's", () => {
+    const tenure = begin(first, 10, 1000, self);
+    const at = (value: unknown, revision = 11) =>
+      judge(tenure, { key: KEY, value, revision }, self);
+    expect(at(first, 10)).toBe(tenure);
+    expect(at({ ...first, incarnation: 'x-2' })).toBeNull();
+    expect(at({ ...first, epoch: 8 })).toBeNull();
+    expect(at({ ...first, renewSeq: 5 })).toBeNull();
+    expect(at('garbage')).toBeNull();
+    expect(judge(tenure, null, self)).toBeNull();
+  });
+
+  test('a foreign record is dead a lease and a margin after it was first seen unchanged', () => {
+    const foreign = { ...first, holder: 'y', incarnation: 'y-1' };
+    const look = (nowMs: number, revision: number) => ({
+      entry: { key: KEY, value: foreign, revision },
+      bucket: 'b',
+      nowMs,
+    });
+    let { memory } = learn(NO_MEMORY, look(100, 5), self);
+    expect(decide(memory, look(100, 5), self)).toEqual({ do: 'wait', ms: 7000 });
+    ({ memory } = learn(memory, look(7000, 6), self));
+    expect(decide(memory, look(7100, 6), self)).toEqual({ do: 'wait', ms: 6900 });
+    ({ memory } = learn(memory, look(14_000, 6), self));
+    expect(decide(memory, look(14_000, 6), self)).toMatchObject({
+      do: 'take',
+      revision: 6,
+      record: { epoch: 8, renewSeq: 0, incarnation: 'x-1' },
+    });
+  });
+
+  test('a revision that went back is lost history', () => {
+    const at = (revision: number) => ({
+      entry: { key: KEY, value: first, revision },
+      bucket: 'b',
+      nowMs: 0,
+    });
+    const { memory } = learn(NO_MEMORY, at(5), self);
+    const again = learn(memory, at(4), self);
+    expect(again.alarm).toBe('revision-regress');
+    expect(decide(again.memory, at(4), self)).toEqual({ do: 'wait', ms: 7000 });
+  });
+});
 
 async function ordeal(seed: number): Promise<void> {
   const names = ['a', 'b', 'c'];

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { renameSync, statSync } from 'node:fs';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type BlockDevice, type IoContext, WriteFlag } from '../block/device.ts';
 import { blockErrors } from '../block/errors.ts';
 import { MemoryDevice } from '../block/memory.ts';
@@ -101,6 +102,8 @@ afterEach(async () => {
   expect(pool.takenBytes, 'every buffer was given back').toBe(0);
 });
 
+afterAll(() => dir.remove());
+
 describe('listening', () => {
   test('row 1: one server listens on IPv4, IPv6 and a unix socket at once', async () => {
     await start();
@@ -112,6 +115,24 @@ describe('listening', () => {
     }
     const exports = await listExports({ network: nodeNetwork, address });
     expect(exports).toEqual([{ name: 'vol', description: 'a volume' }]);
+  });
+
+  test('row 3: a socket file that nobody listens on is taken over, and belongs to its owner alone', async () => {
+    await start();
+    if (address.kind !== 'unix') throw new Error('not a unix socket');
+    const { path } = address;
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    await expect(server.listen(address)).rejects.toThrow(/EADDRINUSE/);
+    // A process that was killed leaves its socket file behind: so does a listener whose file was moved away.
+    renameSync(path, `${path}.old`);
+    await server.close();
+    renameSync(`${path}.old`, path);
+    await start({}, {});
+    await server.listen({ kind: 'unix', path });
+    address = { kind: 'unix', path };
+    const peer = await connect();
+    await peer.go('vol');
+    peer.leave();
   });
 
   test('row 7: a connection that is idle for a day is still alive', async () => {

@@ -278,6 +278,7 @@ export class IscsiSession implements ConnectionHandler {
   #send(task: Task): void {
     task.state = TaskState.Sent;
     sendCommand(this.#connection, task, this.cmdSn, this.#params);
+    task.movedAtTimer = task.moved;
     // Assigned when it is sent, so that one that never was leaves no hole (§4.2.2.1).
     this.cmdSn = (this.cmdSn + 1) | 0;
   }

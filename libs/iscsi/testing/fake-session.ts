@@ -1,3 +1,6 @@
+import { expect } from 'vitest';
+import { NO_DEADLINE } from '../../block/device.ts';
+import { OrionError } from '../../core/errors.ts';
 import { seededRng } from '../../core/rng.ts';
 import { VirtualClock } from '../../testkit/virtual-clock.ts';
 import { makeIsid } from '../isid.ts';
@@ -80,4 +83,34 @@ export async function rig(
     lun,
     commands: () => target.of(Opcode.ScsiCommand).map((received) => received.pdu),
   };
+}
+
+/** What became of a promise, as something to compare. */
+export function watch(promise: Promise<unknown>): { state: string; error: OrionError | null } {
+  const seen: { state: string; error: OrionError | null } = { state: 'pending', error: null };
+  promise.then(
+    () => {
+      seen.state = 'done';
+    },
+    (error: unknown) => {
+      expect(error).toBeInstanceOf(OrionError);
+      seen.error = error as OrionError;
+      seen.state = seen.error.outcome;
+    },
+  );
+  return seen;
+}
+
+export function pattern(bytes: number): Buffer {
+  return Buffer.from(Uint8Array.from({ length: bytes }, (_, i) => (i * 7 + (i >> 8)) & 0xff));
+}
+
+export const read = (r: Rig, offset: number, into: Buffer) =>
+  watch(r.lun.read(offset, into, NO_DEADLINE));
+export const write = (r: Rig, offset: number, from: Buffer, flags = 0) =>
+  watch(r.lun.write(offset, from, flags, NO_DEADLINE));
+
+export async function lastCommand(r: Rig) {
+  await settle();
+  return r.commands().at(-1)!;
 }

@@ -9,10 +9,7 @@ import { busErrors } from '../errors.ts';
 import { assertSubject } from '../subject.ts';
 import type { NatsBus } from './nats-bus.ts';
 import { fromNats, isBucketGone } from './nats-errors.ts';
-import { NatsWatch } from './nats-watch.ts';
-
-/** Where a bucket keeps its incarnation; not shown to users of the bucket. */
-export const INCARNATION_KEY = 'meta.incarnation';
+import { INCARNATION_KEY, NatsWatch } from './nats-watch.ts';
 
 /** Between two tries to open the bucket after a reconnect; a JetStream cluster may have no leader yet. */
 const REOPEN_WAIT_MS = 250;

@@ -3,7 +3,10 @@ import { sleep } from '../../core/clock.ts';
 import type { KvEntry } from '../bus.ts';
 import { WatchView } from '../watch-view.ts';
 import type { NatsBus } from './nats-bus.ts';
-import { INCARNATION_KEY, type NatsKeyValue } from './nats-key-value.ts';
+import type { NatsKeyValue } from './nats-key-value.ts';
+
+/** Where a bucket keeps its incarnation; not shown to users of the bucket. */
+export const INCARNATION_KEY = 'meta.incarnation';
 
 const RETRY_WAIT_MS = 250;
 

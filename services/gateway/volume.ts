@@ -163,10 +163,12 @@ export class Volume implements FailoverPorts {
     const { workers, ownership } = this.#options;
     const { worker: held } = ownership.slot(slot);
     const ranked = rankWorkers(this.#placement(true), slot);
+    const best = placeSlots(this.#placement(false)).get(slot);
     // A worker that lives keeps what it had; one whose link broke a moment ago comes last.
     const score = (id: string): number => {
-      if (workers.isSuspect(id)) return 2;
-      return id === held ? 0 : 1;
+      if (workers.isSuspect(id)) return 3;
+      if (id === held) return 0;
+      return id === best ? 1 : 2;
     };
     return ranked.sort((a, b) => score(a) - score(b));
   }

@@ -181,8 +181,9 @@ export class SlotTable implements PathHost {
     this.#held.set(key, held);
     this.#byHandle[handle] = held;
     session.onClosed((cause) => {
+      // One that we let go of ourselves is not lost.
+      if (this.#held.get(key) === held) this.#options.onSessionLost(held, cause);
       this.#forget(key, held);
-      this.#options.onSessionLost(held, cause);
     });
     const { identity, caps } = lun;
     return {

@@ -5,11 +5,52 @@ import { nodeNetwork } from '#wire/node-network.ts';
 const BLOCK_BYTES = 4096;
 const WRITERS = 4;
 const PAUSE_MS = 2;
+const PATTERN_BLOCKS = 64;
 
 export interface Stall {
   readonly longestMs: number;
   readonly writes: number;
   readonly errors: readonly string[];
+}
+
+function connect(socket: string): Promise<NbdClient> {
+  return NbdClient.connect({ network: nodeNetwork, address: { kind: 'unix', path: socket } });
+}
+
+/** Blocks that were acknowledged, to be looked for later over a new connection. */
+export class NbdPattern {
+  readonly #socket: string;
+  readonly #offset: number;
+
+  private constructor(socket: string, offset: number) {
+    this.#socket = socket;
+    this.#offset = offset;
+  }
+
+  static async write(socket: string, offset: number): Promise<NbdPattern> {
+    const client = await connect(socket);
+    for (let i = 0; i < PATTERN_BLOCKS; i++) {
+      await client.write(offset + i * BLOCK_BYTES, Buffer.alloc(BLOCK_BYTES, i + 1));
+    }
+    await client.disconnect();
+    return new NbdPattern(socket, offset);
+  }
+
+  /** False while nobody answers; throws when a block is not what was acknowledged. */
+  async verify(): Promise<boolean> {
+    let client: NbdClient;
+    try {
+      client = await connect(this.#socket);
+    } catch {
+      return false;
+    }
+    for (let i = 0; i < PATTERN_BLOCKS; i++) {
+      const block = await client.read(this.#offset + i * BLOCK_BYTES, BLOCK_BYTES);
+      if (!block.equals(Buffer.alloc(BLOCK_BYTES, i + 1))) throw new Error(`block ${i} is lost`);
+    }
+    await client.disconnect();
+    return true;
+  }
 }
 
 /** Writers that write and read back one block each, without a break, and remember how long the longest I/O took. */
@@ -29,14 +70,8 @@ export class StallMeter {
     this.#done = Promise.all(writers);
   }
 
-  static async start(uri: string, offset: number): Promise<StallMeter> {
-    const { pathname, searchParams } = new URL(uri);
-    const client = await NbdClient.connect({
-      network: nodeNetwork,
-      address: { kind: 'unix', path: searchParams.get('socket')! },
-      exportName: pathname.slice(1),
-    });
-    return new StallMeter(client, offset);
+  static async start(socket: string, offset: number): Promise<StallMeter> {
+    return new StallMeter(await connect(socket), offset);
   }
 
   async #write(offset: number): Promise<void> {

@@ -4,23 +4,24 @@ import { type Orion, startOrion } from '#testkit/orion.ts';
 import { describeWith } from '#testkit/requires.ts';
 import { startTgtd, type Tgtd } from '#testkit/tgtd.ts';
 import { pause, waitFor } from '#testkit/wait.ts';
-import { StallMeter } from './stall-meter.ts';
+import { NbdPattern, StallMeter } from './stall-meter.ts';
 
 const MIB = 1024 * 1024;
-const SIZE_BYTES = 96 * MIB;
+const SIZE_BYTES = 48 * MIB;
 /** fio verifies the lower part; the meter writes a few blocks of the rest. */
-const FIO_BYTES = 64 * MIB;
+const FIO_BYTES = 32 * MIB;
 const RECOVERY_MS = 60_000;
 
 let target: Tgtd;
 let orion: Orion;
 
-async function pathsReady(count: number): Promise<void> {
+/** Both paths are ready, each through a worker of its own. */
+async function bothPaths(): Promise<void> {
   await waitFor(
-    `${count} paths ready`,
+    'two paths through two workers',
     async () => {
-      const { paths } = await orion.status();
-      return paths.filter(({ state }) => state === 'ready').length === count;
+      const ready = (await orion.status()).paths.filter(({ state }) => state === 'ready');
+      return ready.length === 2 && new Set(ready.map(({ worker }) => worker)).size === 2;
     },
     RECOVERY_MS,
   );
@@ -28,7 +29,7 @@ async function pathsReady(count: number): Promise<void> {
 
 /** Runs fio with verification and a stall meter, breaks something, and expects that no client noticed. */
 async function unnoticed(what: string, breakIt: () => Promise<void>): Promise<void> {
-  const meter = await StallMeter.start(orion.nbdUnix, FIO_BYTES);
+  const meter = await StallMeter.start(orion.socket, FIO_BYTES);
   const fio = await startFio({
     uri: orion.nbdUnix,
     rw: 'randwrite',
@@ -53,7 +54,7 @@ describeWith(['tgtd', 'tgtadm', 'nats-server', 'fio'], 'a volume under load goes
   beforeEach(async () => {
     target = await startTgtd({ portals: 2, luns: [{ sizeBytes: SIZE_BYTES }] });
     orion = await startOrion({ portals: target.portals, targetName: target.targetName });
-    await pathsReady(2);
+    await bothPaths();
   });
 
   afterEach(async () => {
@@ -66,15 +67,8 @@ describeWith(['tgtd', 'tgtadm', 'nats-server', 'fio'], 'a volume under load goes
     await unnoticed('worker killed', async () => {
       process.kill(victim, 'SIGKILL');
     });
-    await pathsReady(2);
+    await bothPaths();
     expect(await orion.pid('n1-w0')).not.toBe(victim);
-    const { paths } = await orion.status();
-    await waitFor(
-      'the paths are spread over both workers again',
-      async () => new Set((await orion.status()).paths.map(({ worker }) => worker)).size === 2,
-      RECOVERY_MS,
-    );
-    expect(paths).toHaveLength(2);
   });
 
   test('when a worker hangs and wakes up again', async () => {
@@ -84,7 +78,7 @@ describeWith(['tgtd', 'tgtadm', 'nats-server', 'fio'], 'a volume under load goes
       await pause(6_000);
       process.kill(victim, 'SIGCONT');
     });
-    await pathsReady(2);
+    await bothPaths();
   });
 
   test('when the target is killed and comes back', async () => {
@@ -93,7 +87,14 @@ describeWith(['tgtd', 'tgtadm', 'nats-server', 'fio'], 'a volume under load goes
       await pause(1_000);
       await target.restart();
     });
-    await pathsReady(2);
+    await bothPaths();
+  });
+
+  test('when the gateway is killed: clients connect again and find every acknowledged write', async () => {
+    const before = await NbdPattern.write(orion.socket, FIO_BYTES);
+    process.kill(await orion.pid('n1-g0'), 'SIGKILL');
+    await waitFor('the gateway is back', () => before.verify(), RECOVERY_MS);
+    await bothPaths();
   });
 
   test('when NATS is killed', async () => {
@@ -101,6 +102,6 @@ describeWith(['tgtd', 'tgtadm', 'nats-server', 'fio'], 'a volume under load goes
     await unnoticed('NATS killed', async () => {
       process.kill(victim, 'SIGKILL');
     });
-    await pathsReady(2);
+    await bothPaths();
   });
 });

@@ -136,6 +136,32 @@ function isStaleSocket(path: string): Promise<boolean> {
   });
 }
 
+/** Asked for before the sink is known; read into only once, if at all. */
+const FIRST_READ = Buffer.allocUnsafeSlow(64 * 1024);
+
+/**
+ * The accepted connection as a socket that reads where its sink wants it. Node gives `onread` to sockets that connect
+ * only; without it each read allocates 64 KiB, which costs more than all the rest of a large write. So the handle moves
+ * to a socket of ours. Where a Node has no handle to give, the socket stays as it is.
+ */
+function withOnRead(accepted: net.Socket, onread: net.OnReadOpts): net.Socket {
+  const owner = accepted as unknown as { _handle?: object | null };
+  const handle = owner._handle;
+  if (handle === undefined || handle === null) {
+    accepted.on('data', (chunk) => onread.callback(chunk.length, chunk as Buffer));
+    return accepted;
+  }
+  owner._handle = null;
+  accepted.destroy();
+  return new net.Socket({
+    handle,
+    readable: true,
+    writable: true,
+    manualStart: true,
+    onread,
+  } as net.SocketConstructorOpts);
+}
+
 async function listen(
   address: Address,
   accept: (stream: ByteStream) => StreamSink,
@@ -144,15 +170,26 @@ async function listen(
     unlinkSync(address.path);
   }
   const sockets = new Set<net.Socket>();
-  const server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => {
-    const remote =
-      address.kind === 'unix' ? address.path : `${socket.remoteAddress}:${socket.remotePort}`;
-    const stream = new NodeStream(socket, remote);
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    stream.sink = accept(stream);
-    socket.on('data', (chunk) => stream.sink?.data(chunk as Buffer, chunk.length));
-  });
+  const server = net.createServer(
+    { noDelay: true, keepAlive: true, pauseOnConnect: true },
+    (accepted) => {
+      let stream: NodeStream | null = null;
+      const socket = withOnRead(accepted, {
+        buffer: () => stream?.sink?.buffer() ?? FIRST_READ,
+        callback: (length, chunk) => {
+          stream?.sink?.data(chunk as Buffer, length);
+          return true;
+        },
+      });
+      const remote =
+        address.kind === 'unix' ? address.path : `${socket.remoteAddress}:${socket.remotePort}`;
+      stream = new NodeStream(socket, remote);
+      sockets.add(socket);
+      socket.on('close', () => sockets.delete(socket));
+      stream.sink = accept(stream);
+      socket.resume();
+    },
+  );
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     const listening = (): void => {

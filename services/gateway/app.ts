@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { byteDevice } from '#block/byte-device.ts';
 import type { BlockDevice } from '#block/device.ts';
 import { type StatsDevice, statsFilter } from '#block/filters/stats.ts';
 import { traceFilter } from '#block/filters/trace.ts';
@@ -25,7 +26,8 @@ const DRAIN_TIMEOUT_MS = 10_000;
 /** A volume as the front doors see it. */
 interface Served {
   readonly volume: Volume;
-  readonly device: StatsDevice;
+  readonly stats: StatsDevice;
+  readonly device: BlockDevice;
 }
 
 function programVersion(): string {
@@ -51,8 +53,11 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
   const sampler = createSampler(tracing.enabled ? ratio : 0, rng);
 
   const core = new GatewayCore(deps, (volume) => {
-    const device = statsFilter(volume.device, { clock });
-    served.set(volume.name, { volume, device });
+    const stats = statsFilter(volume.device, { clock });
+    const traced = tracing.enabled ? traceFilter(stats, { clock, stage: 'volume' }) : stats;
+    // One for all front doors: its lock makes unaligned writes safe against each other only there.
+    const device = byteDevice(traced);
+    served.set(volume.name, { volume, stats, device });
     log.info({ volume: volume.name, sizeBytes: device.caps.sizeBytes }, 'volume ready');
     for (const fn of readyListeners) fn(volume.name, uris(volume.name));
   });
@@ -64,14 +69,10 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
   const all = (): Served[] =>
     [...served.keys()].map(current).filter((entry) => entry !== undefined);
   registerVolumeMetrics(metrics, () =>
-    all().map(({ volume, device }) => ({ volume: volume.name, counters: device.counters })),
+    all().map(({ volume, stats }) => ({ volume: volume.name, counters: stats.counters })),
   );
   const describe = (name: string): string =>
     config.volumes.find((volume) => volume.name === name)?.description ?? '';
-
-  /** NBD carries no trace context, so a sampled request begins its trace here. */
-  const front = (device: BlockDevice): BlockDevice =>
-    tracing.enabled ? traceFilter(device, { clock, stage: 'volume', root: true }) : device;
 
   const nbd = new NbdServer({
     network,
@@ -84,7 +85,7 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
         const entry = current(name === '' ? only : name);
         if (entry === undefined) return null;
         const { volume, device } = entry;
-        return { name: volume.name, description: describe(volume.name), device: front(device) };
+        return { name: volume.name, description: describe(volume.name), device };
       },
     },
     ...(ratio > 0 && tracing.enabled ? { onRequest: () => sampler.sample() } : {}),
@@ -95,7 +96,7 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
   const handle = ({ volume, device }: Served): VolumeHandle => ({
     name: volume.name,
     description: describe(volume.name),
-    device: device as BlockDevice,
+    device,
     state: volume.ready ? 'active' : 'sealing',
     info: () => ({ ...volume.status(), paths: volume.pathStatus() }),
   });

@@ -8,13 +8,11 @@ export interface TraceOptions {
   readonly stage: string;
   /** Goes with every span: path, worker, target. */
   readonly attributes?: Readonly<Record<string, string | number | boolean>>;
-  /** True where requests enter: the I/O's trace is this span's own identity and not its parent. */
-  readonly root?: boolean;
 }
 
 /** Publishes a span for every I/O that is sampled (`io.trace`), and passes all others on untouched. See trace.md. */
 export function traceFilter(next: BlockDevice, options: TraceOptions): BlockDevice {
-  const { clock, stage, attributes = {}, root = false } = options;
+  const { clock, stage, attributes = {} } = options;
 
   const traced = <T>(
     op: string,
@@ -25,7 +23,8 @@ export function traceFilter(next: BlockDevice, options: TraceOptions): BlockDevi
   ): Promise<T> => {
     const trace = io.trace!;
     const name = `${stage} ${op}`;
-    const span = root
+    // A sampler's identity is that of the first span itself; an open span is the parent of this one.
+    const span = !(trace instanceof OpenSpan)
       ? new OpenSpan(name, { ...trace, parentSpanId: '' }, clock.nowMs())
       : openSpan(name, trace, clock.nowMs());
     const place = { ...attributes, 'orion.offset': offset, 'orion.length': length };

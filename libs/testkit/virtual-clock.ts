@@ -172,7 +172,8 @@ export class VirtualClock implements Clock {
 
 /**
  * The clock as one process of a simulation sees it. `freeze` is SIGSTOP: time goes on and nothing of this process
- * runs; `thaw` is SIGCONT: what fell due meanwhile fires, late and in order.
+ * runs; `thaw` is SIGCONT: what fell due meanwhile fires, late and in order. Timers only: messages still reach it, so
+ * cut it off from the bus and its links as well.
  */
 export class ProcessClock implements Clock {
   readonly #clock: Clock;

@@ -1,3 +1,4 @@
+import type { Address } from '../wire/network.ts';
 import { lunHex, processId, volumePlans, workerLink } from './derive.ts';
 import { quote, UNIX_PATH_BYTES_MAX } from './formats.ts';
 import { nearest } from './nearest.ts';
@@ -119,9 +120,19 @@ function checkWorkers(config: OrionConfig, to: Reporter): void {
       to.report(path, 'needs {id} in it: every worker has a socket of its own');
     }
   }
+  const first = last.listen[0]!;
+  if (!isDefault && workers.link_advertise === '' && !canBeReached(first)) {
+    to.report('workers.link_listen.0', 'is no address to connect to; say one in link_advertise');
+  }
   if (workers.link_advertise !== '' && isDefault) {
     to.report('workers.link_advertise', 'needs link_listen with a TCP address');
   }
+}
+
+/** Whether gateways can connect to what is listened on: not to "any address", not to "any port". */
+function canBeReached(address: Address): boolean {
+  if (address.kind === 'unix') return true;
+  return address.port !== 0 && !/^(0\.0\.0\.0|::)$/.test(address.host);
 }
 
 /** Calls with the place of each repeated text and of its first appearance. */

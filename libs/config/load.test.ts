@@ -373,6 +373,12 @@ describe('a problem is told with its place, its key, and what is allowed', () =>
       'flag: volumes.3.lun: there are only 1 entries before it',
     ],
     [
+      'a link that nobody can connect to',
+      edit('count = 2', 'count = 2\nlink_listen = ["0.0.0.0:7700"]'),
+      {},
+      'orion.toml:6: workers.link_listen.0: is no address to connect to; say one in link_advertise',
+    ],
+    [
       'a worker socket that all would share',
       edit('count = 2', 'count = 2\nlink_listen = ["unix:/tmp/x.sock"]'),
       {},

@@ -224,7 +224,11 @@ const telemetry = T.Object(
       minimum: 0,
       maximum: 1,
     }),
-    prometheus: bool({ description: 'Answer /metrics.', default: true }),
+    prometheus: bool({
+      description: 'Answer /metrics. This version always does.',
+      default: true,
+      effect: 'later',
+    }),
   },
   { description: 'Logs, traces, metrics.' },
 );
@@ -245,6 +249,7 @@ const iscsi = T.Object(
         'Longest time for a path to come up: login on all its portals, identity, capacity.',
       default: 60_000,
       unit: 'ms',
+      effect: 'later',
     }),
     session_retry_count: int(0, 1000, {
       description: 'Logins that are tried at once after a session was lost, before waits grow.',

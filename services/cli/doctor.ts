@@ -119,7 +119,7 @@ function checkRunning(isRunning: boolean, { node }: OrionConfig): Finding {
 }
 
 async function checkListeners({ gateway }: OrionConfig): Promise<Finding[]> {
-  const texts = [...gateway.nbd_listen, gateway.http_listen, gateway.admin_listen];
+  const texts = [...gateway.nbd_listen, gateway.http_listen];
   const findings: Finding[] = [];
   for (const text of texts) {
     const address = parseAddress(text);

@@ -15,6 +15,7 @@ import { serveControl } from './control.ts';
 import { Exit } from './exit-code.ts';
 import { explained } from './listen-errors.ts';
 import { dieOnBugs, loggerOf, warnOfIdleKeys } from './logs.ts';
+import { untilOrphansEnd } from './orphans.ts';
 import { type Output, ReadyLines } from './output.ts';
 import { type ReadyListener, startService } from './services.ts';
 import {
@@ -115,6 +116,7 @@ export async function upEmbedded(
   const stop = hooks.stop ?? stopSignals(() => systemClock.nowMs());
   stop.onSecond(() => process.exit(Exit.Failed));
   try {
+    await untilOrphansEnd(stateDir, systemClock, log);
     const ready = new ReadyLines(output);
     await runUntilStopped(config, log, stop, (volume, uris) => {
       ready.show(uris);

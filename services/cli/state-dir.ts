@@ -66,9 +66,14 @@ export function writeNodeFile(dir: string, content: NodeFile): void {
 
 /** Null when nothing runs here, or what is there is not ours. */
 export function readNodeFile(dir: string): NodeFile | null {
+  const content = readStaleNodeFile(dir);
+  return content !== null && isAlive(content.pid) ? content : null;
+}
+
+/** What the last "up" left, even when it is dead. */
+export function readStaleNodeFile(dir: string): NodeFile | null {
   const content = readJson(join(dir, NODE_FILE));
-  if (!Value.Check(NodeFile, content)) return null;
-  return isAlive(content.pid) ? content : null;
+  return Value.Check(NodeFile, content) ? content : null;
 }
 
 export function removeNodeFile(dir: string): void {

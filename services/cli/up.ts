@@ -10,6 +10,7 @@ import { Exit } from './exit-code.ts';
 import { loggerOf, warnOfIdleKeys } from './logs.ts';
 import { type NatsPlan, planNats, spawnNats, untilNatsGreets } from './nats-server.ts';
 import { NodeProcesses } from './node-processes.ts';
+import { untilOrphansEnd } from './orphans.ts';
 import { type Output, ReadyLines } from './output.ts';
 import { spawnRole } from './spawn-child.ts';
 import {
@@ -33,6 +34,7 @@ export async function up(loaded: LoadedConfig, output: Output): Promise<number> 
   prepareStateDir(stateDir);
   const lock = lockStateDir(stateDir);
   try {
+    await untilOrphansEnd(stateDir, systemClock, log);
     return await superviseNode(config, stateDir, output, log);
   } finally {
     removeNodeFile(stateDir);

@@ -1,4 +1,5 @@
-import { type CommandMatch, type Fault, matches } from './faults.ts';
+import { type CommandMatch, matches } from './command-match.ts';
+import type { Fault } from './fault.ts';
 import type { Task } from './task.ts';
 
 export type HoldMatch = Omit<CommandMatch, 'opcode'>;

@@ -7,26 +7,13 @@ import { encodeText, parseText, TEXT_BYTES_MAX, type TextPair } from '../iscsi/t
 import { formatAddress } from '../wire/network.ts';
 import type { Connection, Phase } from './connection.ts';
 import type { LoginRefusal } from './faults.ts';
+import { LoginStatus } from './login-status.ts';
 import { Negotiation } from './negotiation.ts';
 import { DEFAULT_PARAMS } from './options.ts';
 import { Session } from './session.ts';
 
 /** Requests of one login; real initiators need two to six. */
 const LOGIN_ROUNDS_MAX = 32;
-
-/** Status class in the high byte, detail in the low one (RFC 7143 §11.13.5). */
-export const LoginStatus = {
-  InitiatorError: 0x0200,
-  AuthenticationFailed: 0x0201,
-  NotFound: 0x0203,
-  UnsupportedVersion: 0x0205,
-  MissingParameter: 0x0207,
-  CannotIncludeInSession: 0x0208,
-  SessionTypeNotSupported: 0x0209,
-  SessionDoesNotExist: 0x020a,
-  InvalidDuringLogin: 0x020b,
-} as const;
-export type LoginStatus = (typeof LoginStatus)[keyof typeof LoginStatus];
 
 /** The login phase of a connection: stages, text, and at the end a session (§6.3). */
 export class LoginPhase implements Phase {

@@ -10,7 +10,7 @@ import {
 import { normalizeName } from '../iscsi/names.ts';
 import { LoginStage } from '../iscsi/pdu/opcodes.ts';
 import type { TextPair } from '../iscsi/text.ts';
-import { LoginStatus } from './login.ts';
+import { LoginStatus } from './login-status.ts';
 import { DEFAULT_PARAMS, type TargetOptions, type TargetParams } from './options.ts';
 import type { SessionParams } from './session.ts';
 

@@ -69,7 +69,6 @@ function fioArgs(options: FioOptions): string[] {
     // Or it leaves a file in the working directory.
     '--verify_state_save=0',
     '--randrepeat=0',
-    '--norandommap=0',
     '--output-format=json',
     ...(options.extraArgs ?? []),
   ];

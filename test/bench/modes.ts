@@ -31,6 +31,8 @@ const ROOT = resolve(import.meta.dirname, '../..');
 const NODE = join(ROOT, 'node_modules/.bin/node');
 const LAUNCHER = join(ROOT, 'bin/orion-iscsi');
 const READY_MS = 60_000;
+/** Longer than a node may take to drain. */
+const STOP_MS = 30_000;
 
 const qemu = async (target: Tgtd): Promise<Server> => {
   const server = await startQemuNbd({ source: target.uri() });
@@ -70,7 +72,7 @@ function serverOf(child: TestProcess, uri: string, dir: TempDir): Server {
       if (child.exit !== null) throw new Error(child.explain());
     },
     async stop() {
-      await child.stop();
+      await child.stop('SIGTERM', STOP_MS);
       await dir.remove();
     },
   };

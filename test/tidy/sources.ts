@@ -75,7 +75,7 @@ export function serviceOf(path: string): string | null {
 
 /**
  * Tests, the test kit, and what stands on them: fixtures and suites that several tests share need not be named as
- * tests, they import the runner, the test kit or one another.
+ * tests, they lie in a folder `testing`, or import the runner, the test kit or one another.
  */
 const testSources = ((): ReadonlySet<string> => {
   const found = new Set(
@@ -83,6 +83,7 @@ const testSources = ((): ReadonlySet<string> => {
       .filter(
         ({ path, imports }) =>
           path.startsWith('test/') ||
+          path.includes('/testing/') ||
           libOf(path) === 'testkit' ||
           imports.some(({ specifier }) => specifier === 'vitest'),
       )

@@ -1,49 +1,32 @@
 import { assert } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
-import { errorText, isOrionError, type OrionError } from '../core/errors.ts';
-import { Fifo } from '../core/fifo.ts';
+import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { Rng } from '../core/rng.ts';
 import { TimerWheel } from '../core/timer-wheel.ts';
+import { CommandWindow } from './command-window.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import type { LoginResult } from './login.ts';
-import { At, BHS_BYTES, Bit, i32, u16, u32 } from './pdu/bhs.ts';
+import { At, BHS_BYTES, Bit, i32, u32 } from './pdu/bhs.ts';
 import { nameOf, Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import { SessionControl, type SessionEvent, type TmfOptions } from './session-control.ts';
+import { commandTimeout, connectionLost, lossError } from './session-errors.ts';
 import type { SessionTimeouts } from './session-options.ts';
+import { type SessionInit, SessionState, type SessionStats } from './session-types.ts';
 import { Direction, type Task, type TaskOwner, TaskState, TaskTable } from './task-table.ts';
-import { checkDataIn, residualOf, sendCommand, serveR2t, type TransferParams } from './transfer.ts';
-
-/** Tags of tasks that were given up and never answered; beyond it the oldest are used again. */
-const ABANDONED_MAX = 1024;
+import {
+  checkDataIn,
+  residualOf,
+  sendCommand,
+  senseOf,
+  serveR2t,
+  type TransferParams,
+} from './transfer.ts';
 
 const NO_TAG = RESERVED_TAG | 0;
 
-export const SessionState = {
-  Open: 'open',
-  /** No new commands: a logout is on its way. */
-  Closing: 'closing',
-  Closed: 'closed',
-} as const;
-export type SessionState = (typeof SessionState)[keyof typeof SessionState];
-
-export interface SessionStats {
-  commands: number;
-  bytesRead: number;
-  bytesWritten: number;
-  /** Commands that were submitted and have not come back. */
-  inflight: number;
-}
-
-export interface SessionInit {
-  readonly clock: Clock;
-  readonly rng: Rng;
-  readonly timeouts: SessionTimeouts;
-  readonly targetName: string;
-  readonly isid: Buffer;
-  readonly cmdSn: number;
-}
+export { SessionState };
 
 /**
  * A normal or discovery session in full feature phase, on one connection. It never logs in again by itself: when it
@@ -62,19 +45,13 @@ export class IscsiSession implements ConnectionHandler {
   readonly openedAtMs: number;
   readonly login: LoginResult;
   readonly stats: SessionStats = { commands: 0, bytesRead: 0, bytesWritten: 0, inflight: 0 };
-  /** The next CmdSN, signed (§4.2.2.1). */
-  cmdSn: number;
-
   readonly #connection: Connection;
   readonly #params: TransferParams;
   readonly #table: TaskTable;
   readonly #wheel: TimerWheel;
   readonly #control: SessionControl;
-  readonly #waiting = new Fifo<Task>();
-  readonly #abandoned = new Fifo<Task>();
+  readonly #window: CommandWindow;
   #state: SessionState = SessionState.Open;
-  #expCmdSn: number;
-  #maxCmdSn: number;
   #cause: Error | null = null;
   #closedListeners: ((cause: Error) => void)[] = [];
 
@@ -89,9 +66,7 @@ export class IscsiSession implements ConnectionHandler {
     this.remoteTpgt = login.tpgt;
     this.portal = connection.remote;
     this.openedAtMs = init.clock.nowMs();
-    this.cmdSn = init.cmdSn | 0;
-    this.#expCmdSn = login.expCmdSn | 0;
-    this.#maxCmdSn = login.maxCmdSn | 0;
+    this.#window = new CommandWindow(init.cmdSn, login.expCmdSn, login.maxCmdSn);
     this.#params = {
       initialR2t: login.params.InitialR2T,
       immediateData: login.params.ImmediateData,
@@ -110,6 +85,11 @@ export class IscsiSession implements ConnectionHandler {
 
   get state(): SessionState {
     return this.#state;
+  }
+
+  /** The next CmdSN, signed (§4.2.2.1). */
+  get cmdSn(): number {
+    return this.#window.cmdSn;
   }
 
   /** Why it ended; null while it has not. */
@@ -166,12 +146,8 @@ export class IscsiSession implements ConnectionHandler {
   #enqueue(task: Task): void {
     task.movedAtTimer = 0;
     this.#wheel.arm(task, task.timeoutMs);
-    if (this.#waiting.length > 0 || !this.#windowOpen()) {
-      task.queued = true;
-      this.#waiting.push(task);
-      return;
-    }
-    this.#send(task);
+    if (this.#window.free) this.#send(task);
+    else this.#window.wait(task);
   }
 
   /** Submits again what the target answered with "not now", under a new tag; after a pause when `delayMs` is given. */
@@ -250,52 +226,31 @@ export class IscsiSession implements ConnectionHandler {
     const seq = connection.out.seq;
     connection.destroy(cause);
     this.#onFlushed(); // what was answered is answered
-    this.#waiting.drain();
+    this.#window.drain();
     for (const task of this.#table.active()) {
       if (task.state === TaskState.Free) continue; // freed by an owner meanwhile
       const sent = task.state === TaskState.Sent && task.firstSeq < seq;
-      this.#lose(task, this.#lossError(task, sent, cause));
+      this.#lose(task, lossError(this, task, sent, cause));
     }
     const listeners = this.#closedListeners;
     this.#closedListeners = [];
     for (const fn of listeners) fn(cause);
   }
 
-  #lossError(task: Task, sent: boolean, cause: Error): OrionError {
-    if (task.pendingLoss !== null) return task.pendingLoss;
-    if (!sent) return iscsiErrors.make('ISCSI_SESSION_CLOSED', { cause });
-    return iscsiErrors.make('ISCSI_SESSION_LOST', {
-      message: `the session was lost while the command was on its way: ${errorText(cause)}`,
-      fields: { target: this.targetName, portal: this.portal },
-      cause,
-    });
-  }
-
-  #windowOpen(): boolean {
-    return ((this.#maxCmdSn - this.cmdSn) | 0) >= 0;
-  }
-
   #send(task: Task): void {
     task.state = TaskState.Sent;
-    sendCommand(this.#connection, task, this.cmdSn, this.#params);
+    const window = this.#window;
+    sendCommand(this.#connection, task, window.cmdSn, this.#params);
     task.movedAtTimer = task.moved;
     // Assigned when it is sent, so that one that never was leaves no hole (§4.2.2.1).
-    this.cmdSn = (this.cmdSn + 1) | 0;
+    window.cmdSn = (window.cmdSn + 1) | 0;
   }
 
-  /** §4.2.2.1: each bound is taken only when it goes forward, and none of a pair that makes no sense. */
   #updateWindow(header: Buffer, at: number): void {
-    const expCmdSn = i32(header, at + At.expCmdSn);
-    const maxCmdSn = i32(header, at + At.maxCmdSn);
-    if (((maxCmdSn - expCmdSn + 1) | 0) < 0) return;
-    if (((expCmdSn - this.#expCmdSn) | 0) > 0) this.#expCmdSn = expCmdSn;
-    if (((maxCmdSn - this.#maxCmdSn) | 0) <= 0) return;
-    this.#maxCmdSn = maxCmdSn;
-    while (this.#waiting.length > 0 && this.#windowOpen()) {
-      const task = this.#waiting.shift()!;
-      task.queued = false;
+    if (!this.#window.update(header, at)) return;
+    for (let task = this.#window.next(); task !== null; task = this.#window.next()) {
       if (task.state === TaskState.Waiting) this.#send(task);
-      else this.#table.release(task);
+      else this.#table.release(task); // given up while it waited
     }
   }
 
@@ -324,7 +279,7 @@ export class IscsiSession implements ConnectionHandler {
     const task = this.#find(header, at);
     this.#updateWindow(header, at);
     if (task.state === TaskState.Abandoned) {
-      if ((header[at + At.flags]! & Bit.statusPresent) !== 0) this.#releaseAbandoned(task);
+      if ((header[at + At.flags]! & Bit.statusPresent) !== 0) this.#table.releaseAbandoned(task);
       return null;
     }
     checkDataIn(connection, task, header, at, length);
@@ -390,23 +345,14 @@ export class IscsiSession implements ConnectionHandler {
 
   lost(connection: Connection, error: Error | null): void {
     if (isOrionError(error)) return this.destroy(error);
-    const what =
-      error === null
-        ? `the target closed the connection${connection.partial ? ' in the middle of a PDU' : ''}`
-        : `the connection broke: ${error.message}`;
-    const cause = iscsiErrors.make('ISCSI_CONNECTION_LOST', {
-      message: what,
-      fields: { target: this.targetName, portal: this.portal },
-      cause: error ?? undefined,
-    });
-    this.destroy(cause);
+    this.destroy(connectionLost(this, connection.partial, error));
   }
 
   #onResponse(header: Buffer, at: number, data: Buffer): void {
     this.#takeStatSn(header, at);
     const task = this.#find(header, at);
     this.#updateWindow(header, at);
-    if (task.state === TaskState.Abandoned) return this.#releaseAbandoned(task);
+    if (task.state === TaskState.Abandoned) return this.#table.releaseAbandoned(task);
     if (task.owner instanceof ControlRequest) {
       throw protocolError('a SCSI Response to a request that is no SCSI command (§7.13)');
     }
@@ -414,20 +360,13 @@ export class IscsiSession implements ConnectionHandler {
     task.status = header[at + At.status]!;
     const flags = header[at + At.flags]!;
     task.residual = residualOf(flags, u32(header, at + At.residual), task.edtl);
-    if (data.length > 0) {
-      // §11.4.7: the sense, behind its length; response data may follow.
-      const length = data.length >= 2 ? u16(data, 0) : -1;
-      if (length < 0 || length > data.length - 2) {
-        throw protocolError(`a SenseLength of ${length} in ${data.length} bytes (§11.4.7.1)`);
-      }
-      task.sense = Buffer.from(data.subarray(2, 2 + length));
-    }
+    if (data.length > 0) task.sense = senseOf(data);
     this.#complete(task);
   }
 
   #onControlAnswer(header: Buffer, at: number, data: Buffer): void {
     const task = this.#find(header, at);
-    if (task.state === TaskState.Abandoned) return this.#releaseAbandoned(task);
+    if (task.state === TaskState.Abandoned) return this.#table.releaseAbandoned(task);
     const { owner } = task;
     if (!(owner instanceof ControlRequest) || owner.answer !== (header[at]! & Bit.opcodeMask)) {
       const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
@@ -478,11 +417,7 @@ export class IscsiSession implements ConnectionHandler {
       this.#wheel.arm(task, task.timeoutMs);
       return;
     }
-    this.destroy(
-      iscsiErrors.make('ISCSI_COMMAND_TIMEOUT', {
-        fields: { target: this.targetName, portal: this.portal, timeoutMs: task.timeoutMs },
-      }),
-    );
+    this.destroy(commandTimeout(this, task.timeoutMs));
   }
 
   #detach(task: Task): TaskOwner {
@@ -505,21 +440,8 @@ export class IscsiSession implements ConnectionHandler {
 
   #giveUp(task: Task, error: OrionError): void {
     const owner = this.#detach(task);
-    task.state = TaskState.Abandoned;
     owner.taskLost(task, error);
-    task.owner = null;
-    this.#abandoned.push(task);
-    if (this.#abandoned.length > ABANDONED_MAX) {
-      const oldest = this.#abandoned.shift()!;
-      if (oldest.state === TaskState.Abandoned) this.#table.release(oldest);
-    }
-  }
-
-  /** The late answer of a task that was given up. */
-  #releaseAbandoned(task: Task): void {
-    const rest = this.#abandoned.drain().filter((other) => other !== task);
-    for (const other of rest) this.#abandoned.push(other);
-    if (!task.queued) this.#table.release(task);
+    this.#table.abandon(task);
   }
 
   /** For the control side: a task without a command, and what the tag of a rejected PDU stands for. */
@@ -531,8 +453,7 @@ export class IscsiSession implements ConnectionHandler {
   beginClosing(): void {
     if (this.#state !== SessionState.Open) return;
     this.#state = SessionState.Closing;
-    for (const task of this.#waiting.drain()) {
-      task.queued = false;
+    for (const task of this.#window.drain()) {
       if (task.state === TaskState.Waiting) this.#lose(task, this.refusal());
       else this.#table.release(task);
     }

@@ -1,5 +1,6 @@
 import { assert } from '../core/assert.ts';
 import type { OrionError } from '../core/errors.ts';
+import { Fifo } from '../core/fifo.ts';
 import { WheelEntry } from '../core/timer-wheel.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 
@@ -8,6 +9,9 @@ export const TASKS_MAX = 4096;
 
 /** Of these, kept free for pings, resets and logouts: they must get through when commands fill the table. */
 const CONTROL_TASKS = 16;
+
+/** Tags of tasks that were given up and never answered; beyond it the oldest are used again. */
+const ABANDONED_MAX = 1024;
 
 const INDEX_BITS = 12;
 const INDEX_MASK = TASKS_MAX - 1;
@@ -111,6 +115,7 @@ export class Task extends WheelEntry {
 export class TaskTable {
   readonly #tasks: Task[] = [];
   readonly #free: Task[] = [];
+  readonly #abandoned = new Fifo<Task>();
   readonly #onExpired: (task: Task) => void;
   #used = 0;
 
@@ -168,6 +173,26 @@ export class TaskTable {
     task.reject = nothing;
     this.#used -= 1;
     this.#free.push(task);
+  }
+
+  /** Its owner is done with it, but the target may still answer: the tag stays taken. */
+  abandon(task: Task): void {
+    task.state = TaskState.Abandoned;
+    task.owner = null;
+    task.data = NO_DATA;
+    this.#abandoned.push(task);
+    if (this.#abandoned.length > ABANDONED_MAX) {
+      const oldest = this.#abandoned.shift()!;
+      if (oldest.state === TaskState.Abandoned) this.release(oldest);
+    }
+  }
+
+  /** The late answer of a task that was given up. */
+  releaseAbandoned(task: Task): void {
+    for (const other of this.#abandoned.drain()) {
+      if (other !== task) this.#abandoned.push(other);
+    }
+    this.release(task);
   }
 
   /** The task of a tag that came from the target; null when there is none, or it has ended. */

@@ -1,7 +1,7 @@
 import { putReadWrite } from '../scsi/read-write.ts';
 import type { Connection } from './connection.ts';
 import { protocolError } from './errors.ts';
-import { At, BHS_BYTES, Bit, i32, putU24, putU32, u32 } from './pdu/bhs.ts';
+import { At, BHS_BYTES, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 import { cdbOf, Direction, type Task } from './task-table.ts';
@@ -198,4 +198,13 @@ export function residualOf(flags: number, count: number, edtl: number): number {
   if (!underflow) return 0;
   if (count > edtl) throw protocolError(`a residual of ${count} bytes of ${edtl} (§11.4.5)`);
   return -count;
+}
+
+/** §11.4.7: the sense of a SCSI Response, behind its length; response data may follow. A copy. */
+export function senseOf(data: Buffer): Buffer {
+  const length = data.length >= 2 ? u16(data, 0) : -1;
+  if (length < 0 || length > data.length - 2) {
+    throw protocolError(`a SenseLength of ${length} in ${data.length} bytes (§11.4.7.1)`);
+  }
+  return Buffer.from(data.subarray(2, 2 + length));
 }

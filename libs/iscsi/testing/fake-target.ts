@@ -294,7 +294,12 @@ export class FakeTarget implements Network {
   }
 }
 
+/** Ticks that the longest exchange takes which a test waits for. */
+const SETTLE_TICKS = 64;
+
 /** Lets everything that is on its way in memory arrive. */
 export async function settle(): Promise<void> {
-  for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+  for (let i = 0; i < SETTLE_TICKS; i++) {
+    await new Promise<void>((resolve) => process.nextTick(resolve));
+  }
 }

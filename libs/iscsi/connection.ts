@@ -5,7 +5,7 @@ import { OutQueue } from '../wire/out-queue.ts';
 import { Receiver } from '../wire/receiver.ts';
 import { protocolError } from './errors.ts';
 import { LOGIN_SEGMENT_BYTES } from './keys.ts';
-import { At, BHS_BYTES, Bit, padOf, u24 } from './pdu/bhs.ts';
+import { At, BHS_BYTES, Bit, i32, padOf, u24 } from './pdu/bhs.ts';
 import { encodeHeader, type RequestPdu } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
 import type { Task } from './task-table.ts';
@@ -127,6 +127,16 @@ export class Connection implements StreamSink {
     encodeHeader(pdu, out.slab, at);
     out.append(data);
     this.pad(data.length);
+  }
+
+  /** §4.2.2.2: a status that is missing cannot be asked for at ErrorRecoveryLevel 0 (§7.9). */
+  takeStatSn(header: Buffer, at: number): void {
+    const statSn = i32(header, at + At.statSn);
+    const expected = this.expStatSn;
+    if (statSn !== expected) {
+      throw protocolError(`StatSN ${statSn >>> 0}, expected ${expected >>> 0} (§4.2.2.2)`);
+    }
+    this.expStatSn = (expected + 1) | 0;
   }
 
   /** Zeroes up to the next multiple of 4 (§11.1). */

@@ -204,15 +204,7 @@ export class IscsiSession implements ConnectionHandler {
 
   /** The commands of a logical unit that have not come back. */
   commandsOf(lunHigh: number, lunLow: number): Task[] {
-    return this.#table
-      .active()
-      .filter(
-        (task) =>
-          task.lunHigh === lunHigh &&
-          task.lunLow === lunLow &&
-          task.owner !== null &&
-          !(task.owner instanceof ControlRequest),
-      );
+    return this.#table.commandsOf(lunHigh, lunLow);
   }
 
   /** Ends the session at once with a TCP reset. Every outstanding command is lost; nothing is sent any more. */
@@ -254,16 +246,6 @@ export class IscsiSession implements ConnectionHandler {
     }
   }
 
-  /** §4.2.2.2: a status that is missing cannot be asked for at ErrorRecoveryLevel 0 (§7.9). */
-  #takeStatSn(header: Buffer, at: number): void {
-    const statSn = i32(header, at + At.statSn);
-    const expected = this.#connection.expStatSn;
-    if (statSn !== expected) {
-      throw protocolError(`StatSN ${statSn >>> 0}, expected ${expected >>> 0} (§4.2.2.2)`);
-    }
-    this.#connection.expStatSn = (expected + 1) | 0;
-  }
-
   #find(header: Buffer, at: number): Task {
     const itt = i32(header, at + At.itt);
     const task = itt === NO_TAG ? null : this.#table.find(itt);
@@ -275,7 +257,7 @@ export class IscsiSession implements ConnectionHandler {
   }
 
   dataInHeader(connection: Connection, header: Buffer, at: number, length: number): Task | null {
-    if ((header[at + At.flags]! & Bit.statusPresent) !== 0) this.#takeStatSn(header, at);
+    if ((header[at + At.flags]! & Bit.statusPresent) !== 0) this.#connection.takeStatSn(header, at);
     const task = this.#find(header, at);
     this.#updateWindow(header, at);
     if (task.state === TaskState.Abandoned) {
@@ -313,7 +295,7 @@ export class IscsiSession implements ConnectionHandler {
       }
       case Opcode.NopIn: {
         const asks = u32(header, at + At.itt) === RESERVED_TAG;
-        if (!asks) this.#takeStatSn(header, at);
+        if (!asks) this.#connection.takeStatSn(header, at);
         this.#updateWindow(header, at);
         if (asks) this.#control.onTargetPing(header.subarray(at, at + BHS_BYTES));
         else this.#onControlAnswer(header, at, data);
@@ -322,17 +304,17 @@ export class IscsiSession implements ConnectionHandler {
       case Opcode.TaskManagementResponse:
       case Opcode.TextResponse:
       case Opcode.LogoutResponse:
-        this.#takeStatSn(header, at);
+        this.#connection.takeStatSn(header, at);
         this.#updateWindow(header, at);
         this.#onControlAnswer(header, at, data);
         return;
       case Opcode.AsyncMessage:
-        this.#takeStatSn(header, at);
+        this.#connection.takeStatSn(header, at);
         this.#updateWindow(header, at);
         this.#control.onAsync(header.subarray(at, at + BHS_BYTES), data);
         return;
       case Opcode.Reject:
-        this.#takeStatSn(header, at);
+        this.#connection.takeStatSn(header, at);
         this.#updateWindow(header, at);
         this.#control.onReject(header.subarray(at, at + BHS_BYTES), data);
         return;
@@ -349,7 +331,7 @@ export class IscsiSession implements ConnectionHandler {
   }
 
   #onResponse(header: Buffer, at: number, data: Buffer): void {
-    this.#takeStatSn(header, at);
+    this.#connection.takeStatSn(header, at);
     const task = this.#find(header, at);
     this.#updateWindow(header, at);
     if (task.state === TaskState.Abandoned) return this.#table.releaseAbandoned(task);

@@ -2,6 +2,7 @@ import { assert } from '../core/assert.ts';
 import type { OrionError } from '../core/errors.ts';
 import { Fifo } from '../core/fifo.ts';
 import { WheelEntry } from '../core/timer-wheel.ts';
+import { ControlRequest } from './control-request.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 
 /** Tasks of one session, waiting ones included. What does not fit is refused with ISCSI_QUEUE_FULL. */
@@ -200,6 +201,17 @@ export class TaskTable {
     const task = this.#tasks[itt & INDEX_MASK];
     if (task === undefined || task.itt !== itt || task.state === TaskState.Free) return null;
     return task;
+  }
+
+  /** SCSI commands of a logical unit that have not come back to their owner. */
+  commandsOf(lunHigh: number, lunLow: number): Task[] {
+    return this.active().filter(
+      (task) =>
+        task.lunHigh === lunHigh &&
+        task.lunLow === lunLow &&
+        task.owner !== null &&
+        !(task.owner instanceof ControlRequest),
+    );
   }
 
   /** Every task that is taken. A copy: what is done with them may change the table. */

@@ -17,7 +17,7 @@ import type { Task } from './task.ts';
 /** A connection must be logged in by then. */
 const LOGIN_TIMEOUT_MS = 15_000;
 
-/** Answers wait, and the command window closes, while this much is unsent. */
+/** While this much is unsent, answers wait, the command window closes and nothing more is read. */
 const UNSENT_BYTES_MAX = 32 * 1024 * 1024;
 
 /** After the last PDU the initiator has so long to close its side. */
@@ -50,6 +50,7 @@ export class Connection implements StreamSink {
   #receiving: Task | null = null;
   #timer: Timer | null;
   #frozen = false;
+  #paused = false;
   #muted = false;
   #lostAnswers = false;
   #over = false;
@@ -62,7 +63,10 @@ export class Connection implements StreamSink {
     this.tpgt = tpgt;
     this.#stream = stream;
     this.#out = new OutQueue(stream, engine.pool);
-    this.#out.onRelease(() => this.#serveWaiting());
+    this.#out.onRelease(() => {
+      this.#serveWaiting();
+      this.#regulate();
+    });
     this.sender = new PduSender(this.#out, engine.pool, engine.rng.u32(), (opcode) =>
       this.#maySend(opcode),
     );
@@ -101,6 +105,9 @@ export class Connection implements StreamSink {
     if (this.#over) return;
     this.lastReceivedMs = this.engine.clock.nowMs();
     this.receiver.push(chunk, length);
+    this.#regulate();
+    // A stream that was paused before it began lets through what it reads first; the receiver keeps it.
+    if (this.#paused) this.#stream.pause();
   }
 
   closed(): void {
@@ -175,6 +182,19 @@ export class Connection implements StreamSink {
 
   answer(task: Task): void {
     if (!this.#over) this.sender.answer(task);
+  }
+
+  /** Reads while answers can be taken: a peer that asks and never reads is asked to wait. */
+  #regulate(): void {
+    if (this.#over || this.#paused === !this.takesAnswers) return;
+    this.#paused = !this.#paused;
+    if (this.#paused) {
+      this.receiver.pause();
+      this.#stream.pause();
+    } else {
+      this.#stream.resume();
+      this.receiver.resume();
+    }
   }
 
   #serveWaiting(): void {
@@ -266,12 +286,8 @@ export class Connection implements StreamSink {
   freeze(frozen: boolean): void {
     if (frozen === this.#frozen || this.#over) return;
     this.#frozen = frozen;
-    if (frozen) {
-      this.#stream.pause();
-    } else {
-      this.#stream.resume();
-      this.#serveWaiting();
-    }
+    if (!frozen) this.#serveWaiting();
+    this.#regulate();
   }
 
   mute(muted: boolean): void {

@@ -21,6 +21,9 @@ const WRITE_LOG_MAX = 100_000;
 
 const TSIH_MAX = 0xffff;
 
+/** Data of all commands that are on their way; a write beyond it is answered TASK SET FULL. */
+const DATA_BYTES_MAX = 512 * 1024 * 1024;
+
 /** What all connections of a target share: units, sessions, tasks, faults. */
 export class Engine {
   readonly options: TargetOptions;
@@ -115,6 +118,11 @@ export class Engine {
   }
 
   // Tasks
+
+  /** Room for the data of a write, or null when there is too much of it already. */
+  takeData(bytes: number): Buffer | null {
+    return this.pool.takenBytes + bytes > DATA_BYTES_MAX ? null : this.pool.take(bytes);
+  }
 
   begin(task: Task): void {
     this.tasks.add(task);

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { sleep, systemClock } from '../core/clock.ts';
+import { seededRng } from '../core/rng.ts';
 import { Opcode, TaskFunction, TmfResponse } from '../iscsi/pdu/opcodes.ts';
 import type { RawInitiator } from '../testkit/raw-initiator.ts';
 import { type TargetFixture, targetFixture } from '../testkit/target-fixture.ts';
+import type { StreamSink } from '../wire/network.ts';
+import { nodeNetwork } from '../wire/node-network.ts';
+import { startTarget } from './target.ts';
 
 const BLOCK = 512;
 const A = Buffer.alloc(BLOCK, 'A');
@@ -145,6 +150,39 @@ describe('connections that a fault breaks', () => {
     expect(clock.nowMs()).toBeGreaterThanOrEqual(60_000);
     expect(initiator.over).toBeUndefined();
     expect((await (await login({ portal: 1 })).run([0x00])).status).toBe(0);
+  });
+
+  test('silence holds on real sockets too', async () => {
+    const rng = seededRng(1);
+    const portal = { address: { kind: 'tcp', host: '127.0.0.1', port: 0 } as const };
+    const target = await startTarget({
+      network: nodeNetwork,
+      clock: systemClock,
+      rng,
+      targetName: 'iqn.2026-11.test:target',
+      portals: [portal],
+      luns: [],
+    });
+    const silence = target.faults.silent();
+    let closed = false;
+    let received = 0;
+    const sink: StreamSink = {
+      buffer: () => Buffer.alloc(1024),
+      data: (_chunk, length) => {
+        received += length;
+      },
+      closed: () => {
+        closed = true;
+      },
+    };
+    const stream = await nodeNetwork.connect(target.addresses[0]!, sink, { timeoutMs: 5000 });
+    stream.writev([Buffer.alloc(48)], () => {});
+    await sleep(systemClock, 50);
+    expect([closed, received]).toEqual([false, 0]);
+    silence.remove();
+    // What it sent is no login, so the target drops it as soon as it reads it.
+    while (!closed) await sleep(systemClock, 1);
+    await target.close();
   });
 
   test('silence with execution: the write lands, the answer is lost', async () => {

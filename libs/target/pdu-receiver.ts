@@ -46,6 +46,15 @@ export class PduReceiver {
     this.#receiver.push(chunk, length);
   }
 
+  /** What arrives is kept until `resume`; the stream should be paused too. */
+  pause(): void {
+    this.#receiver.pause();
+  }
+
+  resume(): void {
+    this.#receiver.resume();
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#receiver.stop();

@@ -60,6 +60,10 @@ export class Session {
     return (this.expCmdSn + this.#window - this.#outstanding - 1) | 0;
   }
 
+  get immediateTasks(): number {
+    return this.tasks.size - this.#outstanding;
+  }
+
   /** What to do with a non-immediate PDU of this CmdSN; a command whose turn it is advances ExpCmdSN. */
   turnOf(cmdSn: number): Turn {
     if (snDiff(cmdSn, this.maxCmdSn) > 0 || snDiff(cmdSn, this.expCmdSn) < 0) return 'ignore';

@@ -1,7 +1,7 @@
 import { sleep } from '../core/clock.ts';
 import { keyOf } from '../iscsi/keys.ts';
 import { nameInvalidReason, normalizeName } from '../iscsi/names.ts';
-import type { Address, Listener } from '../wire/network.ts';
+import type { Address, Listener, StreamSink } from '../wire/network.ts';
 import { Connection } from './connection.ts';
 import { Engine } from './engine.ts';
 import { targetErrors } from './errors.ts';
@@ -21,6 +21,9 @@ export type * from './options.ts';
 
 /** Units of one target. */
 const LUNS_MAX = 256;
+
+/** Connections at one time; one more is reset at once. */
+const CONNECTIONS_MAX = 1024;
 
 const LUN_MAX = 0x3fff;
 const WINDOW_MAX = 4096;
@@ -99,14 +102,24 @@ export async function startTarget(options: TargetOptions): Promise<Target> {
   };
 }
 
+/** The sink of a connection that is turned away. */
+const DEAF: StreamSink = {
+  buffer: () => Buffer.allocUnsafe(1024),
+  data() {},
+  closed() {},
+};
+
 async function listenAll(engine: Engine): Promise<Listener[]> {
   const listeners: Listener[] = [];
   try {
     for (const [index, portal] of engine.portals.entries()) {
-      const listener = await engine.options.network.listen(
-        portal.address,
-        (stream) => new Connection(engine, stream, index, portal.tpgt),
-      );
+      const listener = await engine.options.network.listen(portal.address, (stream) => {
+        if (engine.connections.size < CONNECTIONS_MAX) {
+          return new Connection(engine, stream, index, portal.tpgt);
+        }
+        process.nextTick(() => stream.destroy());
+        return DEAF;
+      });
       listeners.push(listener);
       portal.address = listener.address;
     }

@@ -236,7 +236,7 @@ describe('reads', () => {
     for (let i = 0; i < 20; i++) initiator.command(read10(0, 4096), { read: 4096 * BLOCK });
     await clock.advance(10);
     expect(target.bufferBytes).toBeLessThan(40 * 1024 * 1024);
-    expect(target.sessions()[0]!.tasks).toBeGreaterThan(2);
+    expect(initiator.unsentBytes).toBeGreaterThan(0); // the target does not read either
     initiator.resume();
     let answered = 0;
     while (answered < 20) {
@@ -244,6 +244,51 @@ describe('reads', () => {
       if (pdu.statusPresent) answered += 1;
     }
     expect(target.bufferBytes).toBe(0);
+  });
+});
+
+describe('bounds', () => {
+  test('a client that pings and never reads is not read any more', async () => {
+    const { login, clock } = await targetFixture();
+    const initiator = await login({ keys: keys({ MaxRecvDataSegmentLength: '262144' }) });
+    initiator.pause();
+    const data = Buffer.alloc(256 * 1024, 7);
+    const lun = Buffer.alloc(8);
+    const nop = { opcode: Opcode.NopOut, immediate: true, lun, ttt: RESERVED_TAG } as const;
+    for (let i = 0; i < 160; i++) {
+      const { cmdSn, expStatSn } = initiator;
+      const itt = initiator.nextItt();
+      initiator.send({ ...nop, itt, cmdSn, expStatSn, dataSegmentLength: 0 }, data);
+    }
+    await clock.advance(1000);
+    expect(initiator.unsentBytes).toBeGreaterThan(4 * 1024 * 1024);
+    initiator.resume();
+    for (let i = 0; i < 160; i++) await initiator.next(Opcode.NopIn);
+    expect(initiator.unsentBytes).toBe(0);
+  });
+
+  test('immediate commands are limited', async () => {
+    const { login, target } = await targetFixture();
+    const initiator = await login();
+    target.faults.delay({ ms: 1000 });
+    for (let i = 0; i < 65; i++) initiator.command([0x00], { isImmediate: true });
+    const { pdu } = await initiator.next(Opcode.Reject);
+    expect(pdu.reason).toBe(RejectReason.ImmediateCommandReject);
+    for (let i = 0; i < 64; i++) await initiator.next(Opcode.ScsiResponse);
+  });
+
+  test('writes that announce more data than fits the memory are told to come later', async () => {
+    const { login, target } = await targetFixture({
+      luns: [{ lun: 0, sizeBytes: 2 ** 40 }],
+      params: { maxRecvDataSegmentLength: 65536 },
+    });
+    const initiator = await login({ keys: keys({ ImmediateData: 'No' }) });
+    const write16 = [0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    for (let i = 0; i < 17; i++) initiator.command(write16, { write: 65536 * BLOCK });
+    for (let i = 0; i < 16; i++) await initiator.next(Opcode.R2t);
+    expect((await initiator.next(Opcode.ScsiResponse)).pdu.status).toBe(0x28);
+    expect(target.bufferBytes).toBe(512 * 1024 * 1024);
+    initiator.drop();
   });
 });
 

@@ -3,8 +3,12 @@ import { RESERVED_TAG, RejectReason } from '../iscsi/pdu/opcodes.ts';
 import { CDB_BYTES } from '../iscsi/pdu/scsi-command.ts';
 import { decodeLun } from './commands/unit-info.ts';
 import type { Connection } from './connection.ts';
+import { Status } from './scsi-codes.ts';
 import type { Session } from './session.ts';
 import { type Burst, Task } from './task.ts';
+
+/** Immediate commands of a session; they are outside of the command window, so they have a bound of their own. */
+const IMMEDIATE_TASKS_MAX = 64;
 
 /** The SCSI commands of a connection and the data that they bring: immediate, unsolicited, asked for by R2T. */
 export class Transfers {
@@ -37,7 +41,10 @@ export class Transfers {
     if (!engine.faults.strikesCommand(task)) engine.device.prepare(task);
     engine.begin(task);
     const wanted = this.#wanted(task);
-    if (wanted > 0) task.dataOut = engine.pool.take(wanted);
+    if (wanted > 0) {
+      task.dataOut = engine.takeData(wanted);
+      if (task.dataOut === null) task.failWith(Status.TaskSetFull);
+    }
     if ((header[at + At.flags]! & Bit.final) === 0) {
       const end = Math.min(this.#session.params.firstBurstLength, task.edtl);
       task.bursts.push({ ttt: RESERVED_TAG, offset: dataLength, end, dataSn: 0 });
@@ -125,6 +132,9 @@ export class Transfers {
     const itt = u32(header, at + At.itt);
     if (itt === RESERVED_TAG) return RejectReason.InvalidPduField;
     if (tasks.has(itt)) return RejectReason.TaskInProgress;
+    if (immediateOf(header, at) && this.#session.immediateTasks >= IMMEDIATE_TASKS_MAX) {
+      return RejectReason.ImmediateCommandReject;
+    }
     const flags = header[at + At.flags]!;
     const isWrite = (flags & Bit.write) !== 0;
     const isFinal = (flags & Bit.final) !== 0;

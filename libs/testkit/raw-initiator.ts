@@ -119,6 +119,10 @@ export class RawInitiator implements StreamSink {
     return this.#join();
   }
 
+  get unsentBytes(): number {
+    return this.#stream.unsentBytes;
+  }
+
   nextItt(): number {
     this.#itt += 1;
     return this.#itt;

@@ -60,7 +60,7 @@ describe('a configuration that is right', () => {
     expect(config.targets[0]?.initiator_name).toBe('iqn.2026-11.io.orion-iscsi:orion');
     expect(config.volumes[0]).toMatchObject({
       policy: 'latency',
-      no_path_queue_bytes: 64 * 1024 * 1024,
+      no_path_queue_bytes: 256 * 1024 * 1024,
       fence: 'auto',
     });
     expect(config.iscsi.read_ahead_size).toBe(2 * 1024 * 1024);

@@ -181,8 +181,9 @@ const volume = T.Object(
       unit: 'ms',
     }),
     no_path_queue_bytes: size(0, 16 * GIB, {
-      description: 'Writes that may wait for a path; at the bound clients are not read any more.',
-      default: 64 * MIB,
+      description:
+        'Bytes of requests that may wait for a path. Beyond it requests fail at once; each NBD connection has 64 MiB in flight at the most.',
+      default: 256 * MIB,
     }),
     fence: T.Union([T.Literal('auto'), T.Literal('none')], {
       description:
@@ -246,10 +247,9 @@ const iscsi = T.Object(
     }),
     session_timeout: int(100, HOUR_MS, {
       description:
-        'Longest time for a path to come up: login on all its portals, identity, capacity.',
+        'Longest time for a path to come up: login, identity, capacity. More than 5000 counts as 5000, so that failover stays quick.',
       default: 60_000,
       unit: 'ms',
-      effect: 'later',
     }),
     session_retry_count: int(0, 1000, {
       description: 'Logins that are tried at once after a session was lost, before waits grow.',
@@ -289,10 +289,9 @@ const iscsi = T.Object(
       effect: 'later',
     }),
     target_health_check_interval: int(1, 3600, {
-      description: 'Time between two checks of an idle path.',
+      description: 'An idle path is asked for a sign of life this long after its last answer.',
       default: 30,
       unit: 's',
-      effect: 'later',
     }),
     read_ahead_size: size(0, GIB, {
       description: 'Data that is read ahead of a sequential reader.',

@@ -59,6 +59,7 @@ beforeEach(() => {
     policy: 'queue-length',
     noPathRetryMs: NO_PATH_RETRY_MS,
     noPathQueueBytes: 64 * 1024,
+    probeIdleMs: 5_000,
     onPathLost: (slot) => lost.push(slot),
   });
   a = new ScriptedPath('a', CAPS);

@@ -38,6 +38,8 @@ export interface MultipathOptions {
   readonly noPathRetryMs: number;
   /** Bytes that may wait for a path. */
   readonly noPathQueueBytes: number;
+  /** An idle path is asked for a sign of life this long after its last good answer. */
+  readonly probeIdleMs: number;
   /** A path is gone. The owner fences it (`needsFence`, `fenced`) and brings a new one (`addPath`). */
   readonly onPathLost: (slot: number, cause: Error) => void;
   readonly onEvent?: (event: MultipathEvent) => void;
@@ -82,7 +84,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#options = options;
     this.#clock = options.clock;
     this.#select = makeSelector(options.policy, options.rng);
-    this.#paths = new PathMap(options.clock);
+    this.#paths = new PathMap(options.clock, options.probeIdleMs);
     this.#room = new WaitingRoom(options.noPathQueueBytes);
     this.#guard = new FlushGuard(options.caps.volatileCache);
     this.#tick = every(options.clock, TICK_MS, () => this.#onTick());

@@ -6,9 +6,6 @@ import { PathState } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
 import type { IoRequest } from './request.ts';
 
-/** An idle path is asked whether it still works after this long without a good answer. */
-const PROBE_IDLE_MS = 5_000;
-
 interface DrainWaiter {
   /** The path to wait for; null for all usable ones. */
   readonly entry: PathEntry | null;
@@ -18,6 +15,7 @@ interface DrainWaiter {
 /** The paths of one volume by slot: which are usable, which are lost, and what the lost ones left behind. */
 export class PathMap {
   readonly #clock: Clock;
+  readonly #probeIdleMs: number;
   readonly #bySlot = new Map<number, PathEntry>();
   readonly #lost = new Map<number, PathEntry>();
   readonly #unknown = new Map<PathEntry, IoRequest[]>();
@@ -25,8 +23,10 @@ export class PathMap {
   /** Paths that take I/O now; replaced, never changed, when a state changes. */
   usable: readonly PathEntry[] = [];
 
-  constructor(clock: Clock) {
+  /** An idle path is asked whether it still works after `probeIdleMs` without a good answer. */
+  constructor(clock: Clock, probeIdleMs: number) {
     this.#clock = clock;
+    this.#probeIdleMs = probeIdleMs;
   }
 
   all(): PathEntry[] {
@@ -147,7 +147,7 @@ export class PathMap {
   probeIdle(nowMs: number): void {
     for (const entry of this.#bySlot.values()) {
       const checked = entry.state === PathState.Ready || entry.state === PathState.Down;
-      if (!checked || entry.probing || nowMs - entry.lastGoodMs < PROBE_IDLE_MS) continue;
+      if (!checked || entry.probing || nowMs - entry.lastGoodMs < this.#probeIdleMs) continue;
       entry.probing = true;
       entry.device.probe(NO_DEADLINE).then(
         () => this.#probed(entry, null),

@@ -148,6 +148,7 @@ export class GatewayCore {
       rng,
       log,
       node: config.node.name,
+      iscsi: config.iscsi,
       onReady: this.#onReady,
       onLostOwnership: (lost) => this.#giveUp(lost),
     });

@@ -2,6 +2,7 @@ import type { BlockCapabilities } from '#block/device.ts';
 import { Failover, type FailoverPorts } from '#cluster/failover.ts';
 import { placeSlots, rankWorkers, type SlotPlacement } from '#cluster/placement.ts';
 import type { VolumePlan } from '#config/derive.ts';
+import type { OrionConfig } from '#config/schema.ts';
 import type { ClaimReply, PathStatus, VolumeStatus } from '#contracts/messages.ts';
 import type { SlotRecord } from '#contracts/records.ts';
 import { type Clock, every, type Timer } from '#core/clock.ts';
@@ -15,7 +16,8 @@ import type { Ownership } from './ownership.ts';
 import type { Workers } from './workers.ts';
 
 const SEAL_TIMEOUT_MS = 1_000;
-const CLAIM_TIMEOUT_MS = 5_000;
+/** Longer logins than this would make every failover long; a shorter session_timeout counts. */
+const CLAIM_TIMEOUT_MS_MAX = 5_000;
 const RESET_TIMEOUT_MS = 10_000;
 const ORDER_TIMEOUT_MS = 1_000;
 const RETIRE_TIMEOUT_MS = 5_000;
@@ -31,6 +33,8 @@ export interface VolumeOptions {
   readonly rng: Rng;
   readonly log: Logger;
   readonly node: string;
+  /** The [iscsi] table of the configuration. */
+  readonly iscsi: OrionConfig['iscsi'];
   readonly onReady: (volume: Volume) => void;
   /** Another gateway owns it now. */
   readonly onLostOwnership: (volume: Volume) => void;
@@ -180,15 +184,16 @@ export class Volume implements FailoverPorts {
   }
 
   claim(record: SlotRecord, anyPortal: boolean): Promise<ClaimReply> {
-    const { plan, workers, clock } = this.#options;
+    const { plan, workers, clock, iscsi } = this.#options;
+    const timeoutMs = Math.min(iscsi.session_timeout, CLAIM_TIMEOUT_MS_MAX);
     const others = plan.portals.filter((portal) => portal !== record.portal);
     return workers.claim(record.worker, {
       ...this.#order(record),
       target: plan.target,
       portals: anyPortal ? [...others, record.portal] : [record.portal],
       lun: plan.lun,
-      timeoutMs: CLAIM_TIMEOUT_MS,
-      expiresWallMs: clock.wallMs() + CLAIM_TIMEOUT_MS,
+      timeoutMs,
+      expiresWallMs: clock.wallMs() + timeoutMs,
     });
   }
 
@@ -267,7 +272,7 @@ export class Volume implements FailoverPorts {
 
   #ensureMap(caps: BlockCapabilities): MultipathDevice {
     if (this.#map !== null) return this.#map;
-    const { plan, clock, rng } = this.#options;
+    const { plan, clock, rng, iscsi } = this.#options;
     const { volume } = plan;
     this.#map = new MultipathDevice({
       name: volume.name,
@@ -277,6 +282,7 @@ export class Volume implements FailoverPorts {
       policy: volume.policy,
       noPathRetryMs: volume.no_path_retry_ms,
       noPathQueueBytes: volume.no_path_queue_bytes,
+      probeIdleMs: iscsi.target_health_check_interval * 1_000,
       onPathLost: (slot) => this.#recover(slot, false),
       onEvent: (event) => this.#log.info(event, event.text),
     });

@@ -5,7 +5,7 @@ import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { asyncMessage } from './pdu/async-message.ts';
-import { At, i32, NO_LUN, u16 } from './pdu/bhs.ts';
+import { At, Bit, i32, NO_LUN, u16 } from './pdu/bhs.ts';
 import { logoutResponse } from './pdu/logout-response.ts';
 import { nopIn } from './pdu/nop-in.ts';
 import {
@@ -282,8 +282,14 @@ export class SessionControl {
     });
   }
 
+  /** An Asynchronous Message or a Reject. */
+  onNotice(header: Buffer, data: Buffer): void {
+    if ((header[0]! & Bit.opcodeMask) === Opcode.Reject) this.#onReject(header, data);
+    else this.#onAsync(header, data);
+  }
+
   /** §11.9.1. */
-  onAsync(header: Buffer, data: Buffer): void {
+  #onAsync(header: Buffer, data: Buffer): void {
     const message = asyncMessage.decode(header, 0);
     switch (message.event) {
       case AsyncEvent.ScsiEvent: {
@@ -336,7 +342,7 @@ export class SessionControl {
   }
 
   /** §11.17, §7.3. What becomes of the PDU that the target refuses depends on the reason. */
-  onReject(header: Buffer, data: Buffer): void {
+  #onReject(header: Buffer, data: Buffer): void {
     const message = reject.decode(header, 0);
     const wrong = reject.invalidReason(message);
     if (wrong !== null) throw protocolError(wrong);

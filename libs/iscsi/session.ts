@@ -17,6 +17,7 @@ import { type SessionInit, SessionState, type SessionStats } from './session-typ
 import { Direction, type Task, type TaskOwner, TaskState, TaskTable } from './task-table.ts';
 import {
   checkDataIn,
+  checkExpDataSn,
   residualOf,
   sendCommand,
   senseOf,
@@ -309,14 +310,10 @@ export class IscsiSession implements ConnectionHandler {
         this.#onControlAnswer(header, at, data);
         return;
       case Opcode.AsyncMessage:
-        this.#connection.takeStatSn(header, at);
-        this.#updateWindow(header, at);
-        this.#control.onAsync(header.subarray(at, at + BHS_BYTES), data);
-        return;
       case Opcode.Reject:
         this.#connection.takeStatSn(header, at);
         this.#updateWindow(header, at);
-        this.#control.onReject(header.subarray(at, at + BHS_BYTES), data);
+        this.#control.onNotice(header.subarray(at, at + BHS_BYTES), data);
         return;
       default: {
         const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
@@ -339,6 +336,7 @@ export class IscsiSession implements ConnectionHandler {
       throw protocolError('a SCSI Response to a request that is no SCSI command (§7.13)');
     }
     task.response = header[at + At.response]!;
+    checkExpDataSn(task, header, at);
     task.status = header[at + At.status]!;
     const flags = header[at + At.flags]!;
     task.residual = residualOf(flags, u32(header, at + At.residual), task.edtl);

@@ -189,6 +189,16 @@ export function checkDataIn(
   connection.rxResidual = u32(header, at + At.residual);
 }
 
+/**
+ * ExpDataSN counts the Data-In or R2T of the command: another number means that some were lost (§11.4.8). Some targets leave
+ * it 0; lost data shows in the length then.
+ */
+export function checkExpDataSn(task: Task, header: Buffer, at: number): void {
+  const expDataSn = i32(header, at + At.expDataSn);
+  if (expDataSn === 0 || expDataSn === task.nextSn) return;
+  throw protocolError(`ExpDataSN ${expDataSn >>> 0}, we have ${task.nextSn >>> 0} (§11.4.8)`);
+}
+
 /** Positive for overflow, negative for underflow, 0 for neither (§11.4.5). */
 export function residualOf(flags: number, count: number, edtl: number): number {
   const overflow = (flags & Bit.overflow) !== 0;

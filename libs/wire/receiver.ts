@@ -6,6 +6,18 @@ const SCRATCH_BYTES = 128 * 1024;
 /** A segment with at least this much left is received straight into its destination. */
 const DIRECT_BYTES_MIN = 8 * 1024;
 
+/**
+ * After a payload at least this long the next header is read alone, so that the payload behind it goes straight to its
+ * destination: the kernel is asked once more, which costs far less than copying that much.
+ */
+const BULK_BYTES_MIN = 32 * 1024;
+
+/** Longest segment that is read alone. */
+const HEADER_BYTES_MAX = 64;
+
+/** So many headers in a row without a payload end the reading of headers alone. */
+const BULK_HEADERS_MAX = 3;
+
 /** A contiguous segment (header, text, small payload) may not be longer; longer ones need a destination. */
 export const CONTIGUOUS_BYTES_MAX = 1024 * 1024;
 
@@ -27,6 +39,10 @@ export class Receiver {
   #intoAt = 0;
   /** The buffer handed out for a read that goes straight to a destination; null for the scratch buffer. */
   #direct: Buffer | null = null;
+  /** The buffer of a header that is read alone; as long as the headers of this protocol are. */
+  #headerBuffer: Buffer = Buffer.alloc(0);
+  #bulk = false;
+  #headersInRow = 0;
   #stopped = false;
   #paused = false;
   #delivering = false;
@@ -93,7 +109,16 @@ export class Receiver {
       return this.#direct;
     }
     this.#direct = null;
-    return this.#scratch;
+    const alone =
+      this.#bulk && this.#need > 0 && this.#into === null && this.#have === 0 && !this.#paused;
+    return alone && this.#need <= HEADER_BYTES_MAX ? this.#aloneBuffer() : this.#scratch;
+  }
+
+  #aloneBuffer(): Buffer {
+    if (this.#headerBuffer.length !== this.#need && this.#need > 0) {
+      this.#headerBuffer = Buffer.allocUnsafeSlow(this.#need);
+    }
+    return this.#headerBuffer;
   }
 
   /** `length` bytes arrived at the start of `chunk`. */
@@ -162,6 +187,10 @@ export class Receiver {
   }
 
   #finish(): void {
+    if (this.#into !== null) {
+      this.#bulk = this.#need >= BULK_BYTES_MIN;
+      this.#headersInRow = 0;
+    } else if (this.#bulk && ++this.#headersInRow >= BULK_HEADERS_MAX) this.#bulk = false;
     this.#need = 0;
     this.#have = 0;
     this.#into = null;

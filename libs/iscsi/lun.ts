@@ -113,6 +113,9 @@ export class IscsiLun implements PathDevice, TaskOwner {
     io: IoContext,
   ): Promise<void> {
     assert(bytes > 0 && offset + bytes <= this.caps.sizeBytes, 'an I/O is inside the device');
+    const lba = offset / this.#blockBytes;
+    const blocks = bytes / this.#blockBytes;
+    assert(Number.isInteger(lba) && Number.isInteger(blocks), 'an I/O is of whole blocks');
     if (io.signal?.aborted) return Promise.reject(iscsiErrors.make('ISCSI_SESSION_CLOSED'));
     const task = this.#closed ? null : this.session.takeTask(this);
     if (task === null) return Promise.reject(this.#refusal());
@@ -126,8 +129,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
     task.data = data;
     task.dataAt = dataAt;
     task.edtl = bytes;
-    task.lba = offset / this.#blockBytes;
-    task.blocks = bytes / this.#blockBytes;
+    task.lba = lba;
+    task.blocks = blocks;
     task.fua = fua;
     task.timeoutMs = this.#timeoutMs;
     task.deadlineMs = io.deadlineMs;

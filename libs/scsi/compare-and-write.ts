@@ -3,9 +3,6 @@ import { ScsiOp } from './opcodes.ts';
 
 const FUA = 0x08;
 
-/** The length field has 8 bits. */
-export const COMPARE_AND_WRITE_BLOCKS_MAX = 255;
-
 /** COMPARE AND WRITE (SBC-3); the data are the expected blocks, then the new ones. */
 export function putCompareAndWrite(
   into: Uint8Array,

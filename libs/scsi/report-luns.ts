@@ -1,9 +1,6 @@
 import { putU32, startCdb, u32 } from './bytes.ts';
 import { ScsiOp } from './opcodes.ts';
 
-/** The longest list that we ask for: 4096 logical units. */
-export const REPORT_LUNS_BYTES_MAX = 8 + 8 * 4096;
-
 /** REPORT LUNS (SPC-4). */
 export function putReportLuns(into: Uint8Array, at: number, allocationBytes: number): void {
   startCdb(into, at, ScsiOp.ReportLuns);

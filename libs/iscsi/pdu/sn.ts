@@ -8,10 +8,6 @@ export function snDiff(a: number, b: number): number {
   return (a - b) | 0;
 }
 
-export function snAfter(a: number, b: number): boolean {
-  return ((a - b) | 0) > 0;
-}
-
 export function snNext(sn: number): number {
   return (sn + 1) | 0;
 }

@@ -1,8 +1,10 @@
 import type { OrionError } from '../core/errors.ts';
+import type { SpanIdentity } from '../core/trace-channels.ts';
 import { scsiErrors } from '../scsi/errors.ts';
 import { CDB_BYTES, ScsiStatus } from '../scsi/opcodes.ts';
 import { parseSense, type Sense } from '../scsi/sense.ts';
 import { judge, type Verdict, verdictError } from '../scsi/sense-table.ts';
+import { traceCommand } from './command-span.ts';
 import { iscsiErrors } from './errors.ts';
 import { u32 } from './pdu/bhs.ts';
 import { ServiceResponse, TaskAttribute } from './pdu/opcodes.ts';
@@ -114,6 +116,8 @@ export interface RunOptions {
   readonly onlyNotExecuted?: boolean;
   /** Hears of every unit attention and deferred error on the way. */
   readonly onSense?: (sense: Sense) => void;
+  /** Set for sampled I/O: each try is a span of its own. */
+  readonly trace?: SpanIdentity | undefined;
 }
 
 export type RunResult =
@@ -131,7 +135,9 @@ export async function run(
   request.cdb(op, 0);
   const deadlineMs = options.deadlineMs ?? Number.POSITIVE_INFINITY;
   for (let attempt = 1; ; attempt++) {
-    const { status, sense, data } = await execute(session, lun, request);
+    const answer = execute(session, lun, request);
+    if (options.trace !== undefined) traceCommand(session, lun, op[0]!, options.trace, answer);
+    const { status, sense, data } = await answer;
     if (status === ScsiStatus.Good) return { good: true, data };
     if (sense !== null) options.onSense?.(sense);
     const verdict = judge(status, sense);

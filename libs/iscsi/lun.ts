@@ -10,6 +10,7 @@ import { parseSense, type Sense } from '../scsi/sense.ts';
 import { judge, lookUpSense, senseText, verdictError } from '../scsi/sense-table.ts';
 import { putSynchronizeCache10, putSynchronizeCache16 } from '../scsi/synchronize-cache.ts';
 import { putTestUnitReady } from '../scsi/test-unit-ready.ts';
+import { traceTransfer } from './command-span.ts';
 import { iscsiErrors } from './errors.ts';
 import { pauseMs, type RunOptions, run, runChecked, TRIES_MAX, targetFailure } from './execute.ts';
 import { type LunFacts, type LunIdentity, learnLun } from './lun-facts.ts';
@@ -135,6 +136,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     task.timeoutMs = this.#timeoutMs;
     task.deadlineMs = io.deadlineMs;
     this.session.submit(task);
+    if (io.trace !== undefined) traceTransfer(this.session, this.lun, task, io.trace, promise);
     return promise;
   }
 
@@ -356,7 +358,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
   }
 
   #options(io: IoContext): RunOptions {
-    return { deadlineMs: io.deadlineMs, onSense: (sense) => this.notice(sense) };
+    const { deadlineMs, trace } = io;
+    return { deadlineMs, trace, onSense: (sense) => this.notice(sense) };
   }
 
   #fields(): { target: string; portal: string; lun: string } {

@@ -5,6 +5,16 @@ const FUA = 0x08;
 const LBA10_MAX = 0xffffffff;
 const BLOCKS10_MAX = 0xffff;
 
+/** The form of READ or WRITE that `putReadWrite` takes. */
+export function readWriteOp(write: boolean, lba: number, blocks: number): ScsiOp {
+  if (fits10(lba, blocks)) return write ? ScsiOp.Write10 : ScsiOp.Read10;
+  return write ? ScsiOp.Write16 : ScsiOp.Read16;
+}
+
+function fits10(lba: number, blocks: number): boolean {
+  return lba + blocks - 1 <= LBA10_MAX && blocks <= BLOCKS10_MAX;
+}
+
 /**
  * READ or WRITE (SBC-3), the 10-byte form where LBA and length fit it, else the 16-byte one. Writes all 16 bytes of
  * the CDB field: it may hold anything before.
@@ -18,7 +28,7 @@ export function putReadWrite(
   fua: boolean,
 ): void {
   into[at + 1] = fua ? FUA : 0;
-  if (lba + blocks - 1 <= LBA10_MAX && blocks <= BLOCKS10_MAX) {
+  if (fits10(lba, blocks)) {
     into[at] = write ? ScsiOp.Write10 : ScsiOp.Read10;
     putU32(into, at + 2, lba);
     into[at + 6] = 0;

@@ -72,14 +72,17 @@ export const ResetRequest = T.Object({
 });
 export type ResetRequest = Static<typeof ResetRequest>;
 
-/** Owner to worker, after a reset of the LU: what is still outstanding on this slot was terminated by it. */
-export const AbandonRequest = T.Object({
+/**
+ * Owner to worker, after the LU was reset through another slot: what is outstanding on this one may have been ended by
+ * the reset and stay unanswered, or may still be on its way to the target. So the session is given up if it has any.
+ */
+export const AfterResetRequest = T.Object({
   volume: T.String({ minLength: 1, maxLength: 63 }),
   epoch: T.Integer({ minimum: 1 }),
   slot: T.Integer({ minimum: 0, maximum: 0xffff }),
   incarnation: T.Integer({ minimum: 1 }),
 });
-export type AbandonRequest = Static<typeof AbandonRequest>;
+export type AfterResetRequest = Static<typeof AfterResetRequest>;
 
 /** Owner to worker: let go of the slot (drained by the owner before). */
 export const ReleaseRequest = T.Object({

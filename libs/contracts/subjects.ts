@@ -8,7 +8,7 @@ export function subjects(cluster: string) {
     heartbeats: `${root}.hb.>`,
     claim: (worker: string) => `${root}.worker.${worker}.claim`,
     reset: (worker: string) => `${root}.worker.${worker}.reset`,
-    abandon: (worker: string) => `${root}.worker.${worker}.abandon`,
+    afterReset: (worker: string) => `${root}.worker.${worker}.after-reset`,
     release: (worker: string) => `${root}.worker.${worker}.release`,
     seal: (worker: string) => `${root}.worker.${worker}.seal`,
     status: (id: string) => `${root}.process.${id}.status`,

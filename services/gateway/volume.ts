@@ -234,12 +234,11 @@ export class Volume implements FailoverPorts {
     }
     await workers.reset(record.worker, this.#order(record), RESET_TIMEOUT_MS);
     const others = ownership.record.slots.filter(
-      (other) =>
-        other.slot !== record.slot && other.worker !== record.worker && other.worker !== '',
+      (other) => other.slot !== record.slot && other.worker !== '',
     );
-    // What the reset ended on other workers' sessions would answer never; one that cannot be told is lost anyway.
+    // A worker that cannot be told is out of reach, and its path is on its way to be lost.
     await Promise.allSettled(
-      others.map((other) => workers.abandon(other.worker, this.#order(other), ORDER_TIMEOUT_MS)),
+      others.map((other) => workers.afterReset(other.worker, this.#order(other), ORDER_TIMEOUT_MS)),
     );
   }
 

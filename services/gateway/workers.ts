@@ -82,9 +82,9 @@ export class Workers {
     await bus.request(subjects.reset(worker), request, { timeoutMs: timeoutMs + REPLY_GRACE_MS });
   }
 
-  async abandon(worker: string, order: SlotOrder, timeoutMs: number): Promise<void> {
+  async afterReset(worker: string, order: SlotOrder, timeoutMs: number): Promise<void> {
     const { bus, subjects } = this.#options;
-    await bus.request(subjects.abandon(worker), order, { timeoutMs });
+    await bus.request(subjects.afterReset(worker), order, { timeoutMs });
   }
 
   async release(worker: string, order: SlotOrder, timeoutMs: number): Promise<void> {

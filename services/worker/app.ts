@@ -3,7 +3,7 @@ import { Membership } from '#cluster/membership.ts';
 import { volumePlans, workerLink } from '#config/derive.ts';
 import { checked } from '#contracts/check.ts';
 import {
-  AbandonRequest,
+  AfterResetRequest,
   ClaimRequest,
   type Heartbeat,
   type ProcessStatus,
@@ -108,8 +108,8 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
       await table.reset(checked(ResetRequest, data, 'reset'));
       return {};
     }),
-    bus.serve(subject.abandon(id), async ({ data }) => {
-      table.abandon(checked(AbandonRequest, data, 'abandon'));
+    bus.serve(subject.afterReset(id), async ({ data }) => {
+      table.afterReset(checked(AfterResetRequest, data, 'after-reset'));
       return {};
     }),
     bus.serve(subject.release(id), async ({ data }) => {

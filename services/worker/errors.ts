@@ -21,6 +21,11 @@ export const workerErrors = defineErrors('worker', {
     hint: 'Start more workers, or raise iscsi.session_max_count.',
     outcome: 'not-executed',
   },
+  WORKER_RESET_ELSEWHERE: {
+    text: 'the logical unit was reset through another path while commands were outstanding on this one',
+    hint: 'The path is fenced and comes back by itself.',
+    outcome: 'unknown',
+  },
   WORKER_NOT_DRAINED: {
     text: 'commands of the former owner are still running on the target',
     hint: 'The new owner fences the path instead.',

@@ -204,13 +204,19 @@ export class SlotTable implements PathHost {
   async reset(request: ResetRequest): Promise<void> {
     const held = this.#require(request);
     await held.lun.lunReset(request.timeoutMs);
-    for (const other of this.#held.values()) {
-      if (other.volume === request.volume) other.lun.abandon();
-    }
+    // Commands and reset went down one connection in this order, so these cannot come after it.
+    held.lun.abandon();
   }
 
-  abandon(request: AbandonRequest): void {
-    this.#require(request).lun.abandon();
+  /**
+   * The unit was reset through another slot. A command of this one may have been ended without an answer, or may still be
+   * in a socket and execute later: nobody can tell from here, so its outcome is unknown and the slot needs its own fence.
+   */
+  afterReset(request: AfterResetRequest): void {
+    const { session } = this.#require(request);
+    if (session.stats.inflight === 0) return;
+    const { volume, slot } = request;
+    session.destroy(workerErrors.make('WORKER_RESET_ELSEWHERE', { fields: { volume, slot } }));
   }
 
   async release(request: ReleaseRequest): Promise<void> {

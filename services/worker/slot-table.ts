@@ -1,7 +1,7 @@
 import type { KeyValue } from '#bus/bus.ts';
 import { checked } from '#contracts/check.ts';
 import type {
-  AbandonRequest,
+  AfterResetRequest,
   ClaimReply,
   ClaimRequest,
   ReleaseRequest,

@@ -159,12 +159,15 @@ export class SimCluster {
     await process.bus.close();
   }
 
-  /** The volume where some gateway serves it now. */
+  /** Where gateways serve the volume, as they see it: one that is cut off may believe so wrongly. */
+  get volumes(): readonly Volume[] {
+    return [...this.#ready]
+      .filter(([id, volume]) => this.#cores.get(id)?.volume(VOLUME) === volume)
+      .map(([, volume]) => volume);
+  }
+
   get volume(): Volume | undefined {
-    for (const [id, volume] of this.#ready) {
-      if (this.#cores.get(id)?.volume(VOLUME) === volume) return volume;
-    }
-    return undefined;
+    return this.volumes[0];
   }
 
   /** Lets time pass until the promise settles. */

@@ -43,7 +43,8 @@ export const MISFORTUNES: Readonly<Record<string, Misfortune>> = {
   },
   'a process loses the bus': async (cluster, rng) => {
     cluster.hub.partition([[pick(rng, [...cluster.workerIds, ...cluster.gatewayIds])]]);
-    await sleep(cluster.clock, intBetween(rng, 100, 5_000));
+    // Long enough for others to take its place.
+    await sleep(cluster.clock, intBetween(rng, 100, 20_000));
     cluster.hub.heal();
   },
   'writes land late': async (cluster, rng) => {

@@ -32,6 +32,8 @@ export async function simulate(
   const cluster = new SimCluster({
     seed,
     behaviour,
+    gateways: rng.float() < 0.5 ? 1 : 2,
+    workers: rng.float() < 0.5 ? 2 : 3,
     fencing: options.fencing ?? true,
     ...(process.env.SIM_LOG === undefined ? {} : { onLog: (line: string) => lines.push(line) }),
   });
@@ -50,7 +52,7 @@ export async function simulate(
     await clock.runUntil(() => workload.idle && cluster.volume !== undefined, QUIET_MS);
     await clock.advance(GHOST_MS);
     await clock.runUntil(() => cluster.volume !== undefined, QUIET_MS);
-    await cluster.during(workload.read(0, BLOCKS), QUIET_MS);
+    await cluster.during(workload.read(cluster.volume!, 0, BLOCKS), QUIET_MS);
     return {
       violations: workload.history.violations(),
       errors: workload.errors,

@@ -1,6 +1,7 @@
 import { NO_DEADLINE } from '#block/device.ts';
 import { sleep } from '#core/clock.ts';
-import { intBetween, type Rng } from '#core/rng.ts';
+import { intBetween, pick, type Rng } from '#core/rng.ts';
+import type { Volume } from '../../services/gateway/volume.ts';
 import type { SimCluster } from './cluster.ts';
 import { History, type WriteEvent } from './history.ts';
 
@@ -60,14 +61,15 @@ export class Workload {
   async #operation(): Promise<void> {
     const span = intBetween(this.#rng, 1, SPAN_BLOCKS_MAX);
     const first = intBetween(this.#rng, 0, BLOCKS - span);
-    const work = this.#rng.float() < 0.6 ? this.#write(first, span) : this.read(first, span);
-    const volume = this.#cluster.volume;
+    const volume = pick(this.#rng, this.#cluster.volumes);
+    const isWrite = this.#rng.float() < 0.6;
+    const work = isWrite ? this.#write(volume, first, span) : this.read(volume, first, span);
     let done = false;
     const finished = work.finally(() => {
       done = true;
     });
     const gone = async (): Promise<void> => {
-      while (!done && this.#cluster.volume === volume) {
+      while (!done && this.#cluster.volumes.includes(volume)) {
         await sleep(this.#cluster.clock, NO_VOLUME_PAUSE_MS);
       }
     };
@@ -75,9 +77,8 @@ export class Workload {
     this.operations += 1;
   }
 
-  async #write(first: number, span: number): Promise<void> {
+  async #write(volume: Volume, first: number, span: number): Promise<void> {
     const { clock } = this.#cluster;
-    const volume = this.#cluster.volume!;
     const bytes = Buffer.alloc(span * BLOCK_BYTES);
     const events: WriteEvent[] = [];
     for (let i = 0; i < span; i++) {
@@ -93,13 +94,12 @@ export class Workload {
       return; // told that it failed: it may have happened or not
     }
     // A gateway that died meanwhile has told its client nothing.
-    if (this.#cluster.volume !== volume) return;
+    if (!this.#cluster.volumes.includes(volume)) return;
     for (const event of events) event.ackedMs = clock.nowMs();
   }
 
-  async read(first: number, span: number): Promise<void> {
+  async read(volume: Volume, first: number, span: number): Promise<void> {
     const { clock } = this.#cluster;
-    const volume = this.#cluster.volume!;
     const startMs = clock.nowMs();
     const into = Buffer.alloc(span * BLOCK_BYTES, 0xee);
     try {
@@ -107,7 +107,7 @@ export class Workload {
     } catch {
       return;
     }
-    if (this.#cluster.volume !== volume) return;
+    if (!this.#cluster.volumes.includes(volume)) return;
     const endMs = clock.nowMs();
     for (let i = 0; i < span; i++) {
       const value = blockValue(into, i);

@@ -293,6 +293,23 @@ describe('a flush', () => {
     await flush();
   });
 
+  test('is not failed by a path that logged in before our own reset and reports it', async () => {
+    onlyA();
+    await write(1);
+    volume.addPath(1, b, { portal: 'pb', worker: 'wb' }, true);
+    b.attention(0x29, 0x00);
+    await flush();
+  });
+
+  test('fails when the target restarted after what was sent since our own reset had succeeded', async () => {
+    onlyA();
+    await volume.quiesce(100);
+    volume.unquiesce(true);
+    await write(1);
+    a.attention(0x29, 0x01);
+    await expect(flush()).rejects.toMatchObject({ code: 'MULTIPATH_CACHE_LOST' });
+  });
+
   test('fails once when for a while no path was left that would have told of a restart', async () => {
     onlyA();
     await write(1);

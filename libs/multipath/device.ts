@@ -8,7 +8,7 @@ import { multipathErrors } from './errors.ts';
 import { FlushGuard, type FlushMark } from './flush-guard.ts';
 import type { PathDevice, UnitAttention } from './path.ts';
 import { PathState } from './path.ts';
-import { PathEntry, type PathMeta } from './path-entry.ts';
+import { NO_RESET, PathEntry, type PathMeta } from './path-entry.ts';
 import { PathMap } from './path-map.ts';
 import { RangeLock } from './range-lock.ts';
 import { IoRequest, RequestKind, type RequestOwner, type RequestResult } from './request.ts';
@@ -169,9 +169,11 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     return this.#paths.unknownCount;
   }
 
-  addPath(slot: number, device: PathDevice, meta: PathMeta): void {
+  /** `wasReset`: the unit was reset by us after this path had logged in, and may report that on it. */
+  addPath(slot: number, device: PathDevice, meta: PathMeta, wasReset = false): void {
     assert(!this.#closed, 'paths are added to an open volume');
     const entry = new PathEntry(slot, device, meta, this.#clock.nowMs());
+    if (wasReset) entry.resetAtMs = this.#clock.nowMs();
     this.#paths.add(entry);
     this.#event('path-added', entry, `${meta.portal} through ${meta.worker}`);
     device.onLost((cause) => this.#lose(entry, cause));
@@ -214,7 +216,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   unquiesce(reset: boolean): void {
     this.#holds -= 1;
     assert(this.#holds >= 0, 'every unquiesce ends one hold');
-    if (reset) this.#paths.expectResetAttention();
+    if (reset) this.#paths.wasReset();
     this.#release();
   }
 
@@ -285,6 +287,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     path.end(request.length);
     request.span?.end(now, request.place);
     path.lastGoodMs = now;
+    if (request.sentMs >= path.resetAtMs) path.resetAtMs = NO_RESET;
     path.sample(request.changes, request.length, now - request.sentMs);
     if (request.changes) {
       path.writes += 1;
@@ -387,8 +390,9 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   #attention(entry: PathEntry, attention: UnitAttention): void {
     this.#event('attention', entry, attention.text);
     if (attention.asc !== ASC_POWER_ON_OR_RESET) return;
-    if (entry.expectResetAttention) entry.expectResetAttention = false;
-    else this.#cacheMayBeLost(`the target reported: ${attention.text}`);
+    if (entry.resetAtMs === NO_RESET) {
+      this.#cacheMayBeLost(`the target reported: ${attention.text}`);
+    }
   }
 
   #cacheMayBeLost(text: string): void {

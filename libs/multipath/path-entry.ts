@@ -5,6 +5,8 @@ const SMALL_BYTES_MAX = 8 * 1024;
 const MIDDLE_BYTES_MAX = 64 * 1024;
 const SIZE_CLASSES = 3;
 
+export const NO_RESET = Number.POSITIVE_INFINITY;
+
 /** Weight of one new sample in the moving average. */
 const EWMA_WEIGHT = 0.1;
 
@@ -33,8 +35,11 @@ export class PathEntry {
   /** When the last GOOD answer came: any answer counts as a check. */
   lastGoodMs: number;
   probing = false;
-  /** A unit attention 29h that our own LU reset will cause here is not a power loss. */
-  expectResetAttention = false;
+  /**
+   * When our own LU reset hit it, until something that was sent later has succeeded: a unit attention 29h that comes in
+   * between is of that reset and no power loss. NO_RESET else.
+   */
+  resetAtMs = NO_RESET;
   /** Current weight of smooth round robin. */
   roundRobin = 0;
   readonly #readMs = new Float64Array(SIZE_CLASSES);

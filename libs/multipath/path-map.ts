@@ -139,8 +139,9 @@ export class PathMap {
     });
   }
 
-  expectResetAttention(): void {
-    for (const entry of this.#bySlot.values()) entry.expectResetAttention = true;
+  /** Our own reset of the unit has hit every path. */
+  wasReset(): void {
+    for (const entry of this.#bySlot.values()) entry.resetAtMs = this.#clock.nowMs();
   }
 
   /** Asks idle paths for a sign of life. A path that answers with an error is out until it answers well. */

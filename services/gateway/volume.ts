@@ -52,6 +52,9 @@ export class Volume implements FailoverPorts {
   readonly #stop = new AbortController();
   #map: MultipathDevice | null = null;
   #quiesced: MultipathDevice | null = null;
+  /** Own resets of the unit, and how many there had been when each slot logged in. */
+  #resets = 0;
+  readonly #resetsAtLogin = new Map<number, number>();
   /** Slots that an older epoch may still write through. */
   #unclean = 0;
   #ready = false;
@@ -187,6 +190,7 @@ export class Volume implements FailoverPorts {
     const { plan, workers, clock, iscsi } = this.#options;
     const timeoutMs = Math.min(iscsi.session_timeout, CLAIM_TIMEOUT_MS_MAX);
     const others = plan.portals.filter((portal) => portal !== record.portal);
+    this.#resetsAtLogin.set(record.slot, this.#resets);
     return workers.claim(record.worker, {
       ...this.#order(record),
       target: plan.target,
@@ -223,6 +227,7 @@ export class Volume implements FailoverPorts {
   }
 
   resume(reset: boolean): void {
+    if (reset) this.#resets += 1;
     this.#quiesced?.unquiesce(reset);
     this.#quiesced = null;
   }
@@ -256,7 +261,8 @@ export class Volume implements FailoverPorts {
     const device = await workers.path(record.worker, name, this.#order(record), reply);
     if (this.#stop.signal.aborted) return;
     const map = this.#ensureMap(device.caps);
-    map.addPath(record.slot, device, { portal: reply.portal, worker: record.worker });
+    const wasReset = this.#resetsAtLogin.get(record.slot) !== this.#resets;
+    map.addPath(record.slot, device, { portal: reply.portal, worker: record.worker }, wasReset);
     this.#checkReady();
   }
 

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { NO_DEADLINE } from '#block/device.ts';
+import { subjects } from '#contracts/subjects.ts';
 import type { TargetBehaviour } from '#target/target.ts';
-import { LUN, SimCluster } from '../sim/cluster.ts';
+import { LUN, SimCluster, VOLUME } from '../sim/cluster.ts';
 
 const BLOCK_BYTES = 512;
 const OLD = Buffer.alloc(BLOCK_BYTES, 0xaa);
@@ -51,6 +52,21 @@ describe('when a gateway dies with a write in flight', () => {
       expect((await onDisk()).equals(NEW)).toBe(true);
     },
   );
+});
+
+test('a worker that has sealed a newer epoch refuses every frame of an older one', async () => {
+  await started({ gateways: 1 });
+  const { device, epoch } = cluster.volume!;
+  await cluster.during(device.write(0, NEW, 0, NO_DEADLINE));
+  const bus = cluster.hub.connect('test');
+  const subject = subjects(cluster.config.node.cluster);
+  for (const worker of cluster.workerIds) {
+    const order = { volume: VOLUME, epoch: epoch + 1, timeoutMs: 1_000 };
+    await cluster.during(bus.request(subject.seal(worker), order, { timeoutMs: 2_000 }));
+  }
+  const refused = cluster.during(device.write(0, OLD, 0, NO_DEADLINE));
+  await expect(refused).rejects.toThrow();
+  expect(cluster.target.writeLog).toHaveLength(1);
 });
 
 test('a gateway that was replaced while it was cut off from the bus can neither write nor read', async () => {

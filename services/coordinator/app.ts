@@ -107,7 +107,10 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
         log.info({ epoch }, 'leading');
         round();
       },
-      onLost: (cause) => log.warn({ cause }, 'leadership lost'),
+      onLost: (cause) => {
+        if (cause === 'stopped') log.info('leadership given back');
+        else log.warn({ cause }, 'leadership lost');
+      },
       onAlarm: (alarm) => log.error({ alarm }, 'the records are not what they were'),
     });
     lease.start();

@@ -60,6 +60,7 @@ export class GatewayCore {
       hello: { cluster, id, incarnation: this.incarnation },
       local: deps.local,
       onLinkLost: (worker, cause) => {
+        if (this.#draining) return;
         deps.log.warn({ worker, err: errorText(cause) }, 'link to a worker lost');
       },
     });

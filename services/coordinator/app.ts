@@ -1,3 +1,4 @@
+import { ActorSystem } from '#actor/system.ts';
 import type { KeyValue } from '#bus/bus.ts';
 import { Lease } from '#cluster/lease.ts';
 import { Membership } from '#cluster/membership.ts';
@@ -14,6 +15,11 @@ import { Registry } from './registry.ts';
 const ROUND_PERIOD_MS = 1_000;
 const BUS_RETRY_MS = 500;
 
+/** Compares what is with what should be. */
+interface Placement {
+  round(): Promise<void>;
+}
+
 /**
  * A coordinator: of several one leads, and sees to it that every volume has a living owner. Its loss never stops I/O;
  * a new leader goes on from the records.
@@ -28,8 +34,6 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
   let registry: Registry | null = null;
   let lease: Lease | null = null;
   let rounds: Timer | null = null;
-  let running = false;
-  let again = false;
 
   const self = (): Heartbeat => ({
     role: 'coordinator',
@@ -47,7 +51,7 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
     subjects: subject,
     clock,
     self,
-    onChange: () => round(),
+    onChange: () => placement.tell('round'),
   });
   const served = bus.serve(
     subject.status(id),
@@ -64,26 +68,23 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
     }),
   );
 
-  /** One round at a time; a change that comes meanwhile starts another. */
-  function round(): void {
-    if (registry === null || lease === null || !lease.held) return;
-    if (running) {
-      again = true;
-      return;
-    }
-    running = true;
-    const gateways = membership.members('gateway').filter(({ draining }) => !draining);
-    registry
-      .round(gateways)
-      .catch((error) => log.warn({ err: errorText(error) }, 'a placement round failed'))
-      .finally(() => {
-        running = false;
-        if (again) {
-          again = false;
-          round();
+  const actors = new ActorSystem({ clock });
+  // One round at a time. One more may wait, which will see every change that comes until it begins.
+  const placement = actors.spawn<Placement>(
+    'placement',
+    () => ({
+      async round() {
+        if (registry === null || lease === null || !lease.held) return;
+        const gateways = membership.members('gateway').filter(({ draining }) => !draining);
+        try {
+          await registry.round(gateways);
+        } catch (error) {
+          log.warn({ err: errorText(error) }, 'a placement round failed');
         }
-      });
-  }
+      },
+    }),
+    { mailboxMax: 1 },
+  );
 
   async function lead(): Promise<void> {
     let kv: KeyValue | null = null;
@@ -105,7 +106,7 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
       clock,
       onAcquired: (epoch) => {
         log.info({ epoch }, 'leading');
-        round();
+        placement.tell('round');
       },
       onLost: (cause) => {
         if (cause === 'stopped') log.info('leadership given back');
@@ -114,7 +115,7 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
       onAlarm: (alarm) => log.error({ alarm }, 'the records are not what they were'),
     });
     lease.start();
-    rounds = every(clock, ROUND_PERIOD_MS, round);
+    rounds = every(clock, ROUND_PERIOD_MS, () => placement.tell('round'));
   }
 
   membership.start();
@@ -127,6 +128,7 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
       rounds?.cancel();
       membership.stop();
       served.unsubscribe();
+      await actors.stop();
       await lease?.stop();
       log.info('coordinator stopped');
     },

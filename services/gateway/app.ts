@@ -117,6 +117,11 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
     readiness: () => {
       const checks = [
         { name: 'bus', ok: deps.bus.status === 'connected', detail: deps.bus.status },
+        {
+          name: 'volumes',
+          ok: core.starting.length === 0,
+          detail: core.starting.length === 0 ? 'served' : `starting: ${core.starting.join(' ')}`,
+        },
         { name: 'workers', ok: core.workersAlive > 0, detail: `${core.workersAlive} alive` },
       ];
       return { ready: checks.every(({ ok }) => ok), checks };

@@ -30,6 +30,8 @@ export class GatewayCore {
   readonly #plans: ReadonlyMap<string, ReturnType<typeof volumePlans>[number]>;
   readonly #onReady: (volume: Volume) => void;
   readonly #stop = new AbortController();
+  /** Volumes that have an owner, here or elsewhere, as far as we have heard. */
+  readonly #placed = new Set<string>();
   #kv: KeyValue | null = null;
   #watch: Subscription | null = null;
   #resync: Timer | null = null;
@@ -83,6 +85,13 @@ export class GatewayCore {
     return [...this.#volumes.values()];
   }
 
+  /** Volumes of the configuration that nobody owns yet, or that we are still taking over. */
+  get starting(): readonly string[] {
+    return [...this.#plans.keys()].filter(
+      (name) => !this.#placed.has(name) || this.#volumes.get(name)?.ready === false,
+    );
+  }
+
   get workersAlive(): number {
     return this.#workers.alive().length;
   }
@@ -124,6 +133,7 @@ export class GatewayCore {
       this.#deps.log.error({ err: errorText(error) }, 'a volume record is not readable');
       return;
     }
+    this.#placed.add(record.name);
     const mine = record.owner === this.#deps.id && record.ownerIncarnation === this.incarnation;
     const current = this.#volumes.get(record.name);
     if (current !== undefined) {

@@ -48,6 +48,8 @@ export interface FailoverOptions {
    */
   readonly fencing: boolean;
   readonly onEvent: (slot: number, text: string) => void;
+  /** A try failed; another one follows. */
+  readonly onFailed: (slot: number, error: unknown) => void;
   /** Errors after which trying again is pointless: the volume belongs to somebody else. */
   readonly isFatal: (error: unknown) => boolean;
   readonly onFatal: (error: unknown) => void;
@@ -87,7 +89,7 @@ export class Failover {
     }
     const mine = { again: false };
     this.#running.set(slot, mine);
-    const { clock, rng, signal, onEvent, isFatal, onFatal } = this.#options;
+    const { clock, rng, signal, onFailed, isFatal, onFatal } = this.#options;
     const state = { mustFence, attempt: 0, onFenced };
     try {
       while (!signal.aborted) {
@@ -101,7 +103,7 @@ export class Failover {
         } catch (error) {
           if (signal.aborted) return;
           if (isFatal(error)) return onFatal(error);
-          onEvent(slot, `not in service yet: ${errorText(error)}`);
+          onFailed(slot, error);
         }
         state.attempt += 1;
         const pauseMs = Math.min(BACKOFF_MS_MIN * 2 ** (state.attempt - 1), BACKOFF_MS_MAX);

@@ -1,4 +1,4 @@
-import type { OrionError } from '../core/errors.ts';
+import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
 import { iscsiErrors } from './errors.ts';
 import type { LoginMachine, LoginResult, LoginStep } from './login.ts';
@@ -6,6 +6,10 @@ import { At, Bit } from './pdu/bhs.ts';
 import { loginResponse } from './pdu/login-response.ts';
 import { nameOf, Opcode } from './pdu/opcodes.ts';
 import type { Task } from './task-table.ts';
+
+const HINT_CLOSED =
+  'Check that the portal is one of this target, and look at the log of the target.';
+const HINT_NO_TARGET = 'Check that what listens on the portal is an iSCSI target.';
 
 export type LoginOutcome =
   | { readonly kind: 'done' }
@@ -77,11 +81,13 @@ export class LoginExchange implements ConnectionHandler {
 
   lost(connection: Connection, error: Error | null): void {
     const where = connection.partial ? ' in the middle of a PDU' : '';
-    const what = error === null ? `the target closed the connection${where}` : error.message;
-    this.#reject(this.#failure(`${what}, during the login`));
+    if (isOrionError(error)) return this.#reject(this.#failure(error.message, error.hint));
+    const what = error === null ? 'the target closed the connection' : 'the connection broke';
+    const reason = error === null ? '' : `: ${error.message}`;
+    this.#reject(this.#failure(`${what}${where}${reason}`, HINT_CLOSED));
   }
 
-  #failure(message: string): OrionError {
-    return iscsiErrors.make('ISCSI_LOGIN_FAILED', { message });
+  #failure(what: string, hint = HINT_NO_TARGET): OrionError {
+    return iscsiErrors.make('ISCSI_LOGIN_FAILED', { message: `${what}, during the login`, hint });
   }
 }

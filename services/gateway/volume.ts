@@ -13,6 +13,7 @@ import { multipathErrors } from '#multipath/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { gatewayErrors } from './errors.ts';
 import type { Ownership } from './ownership.ts';
+import { PathTroubles } from './path-troubles.ts';
 import type { Workers } from './workers.ts';
 
 const SEAL_TIMEOUT_MS = 1_000;
@@ -49,6 +50,7 @@ export class Volume implements FailoverPorts {
   readonly #options: VolumeOptions;
   readonly #log: Logger;
   readonly #failover: Failover;
+  readonly #troubles: PathTroubles;
   readonly #stop = new AbortController();
   #map: MultipathDevice | null = null;
   #quiesced: MultipathDevice | null = null;
@@ -65,6 +67,7 @@ export class Volume implements FailoverPorts {
     this.name = plan.volume.name;
     this.#options = options;
     this.#log = options.log.child({ volume: this.name });
+    this.#troubles = new PathTroubles(this.#log);
     this.#failover = new Failover({
       ports: this,
       clock,
@@ -72,6 +75,7 @@ export class Volume implements FailoverPorts {
       signal: this.#stop.signal,
       fencing: plan.volume.fence !== 'none',
       onEvent: (slot, text) => this.#log.info({ slot }, text),
+      onFailed: (slot, error) => this.#troubles.notInService(slot, error),
       isFatal: (error) => isOrionError(error) && error.code === 'GATEWAY_NOT_OWNER',
       onFatal: (error) => this.#lostOwnership(error),
     });
@@ -209,10 +213,13 @@ export class Volume implements FailoverPorts {
     else if (wwid !== reply.wwid) throw gatewayErrors.make('GATEWAY_OTHER_UNIT', { fields });
     const caps = this.#map?.caps;
     if (caps === undefined) return;
-    if (caps.sizeBytes !== reply.sizeBytes || caps.blockBytes !== reply.blockBytes) {
-      throw multipathErrors.make('MULTIPATH_PATH_DIFFERS', {
-        fields: { ...fields, sizeBytes: reply.sizeBytes, expectedBytes: caps.sizeBytes },
-      });
+    const sizes = { sizeBytes: reply.sizeBytes, expectedBytes: caps.sizeBytes };
+    if (sizes.sizeBytes < sizes.expectedBytes || caps.blockBytes !== reply.blockBytes) {
+      throw multipathErrors.make('MULTIPATH_PATH_DIFFERS', { fields: { ...fields, ...sizes } });
+    }
+    // What the volume promises is still there; clients that are connected cannot be told of more.
+    if (sizes.sizeBytes > sizes.expectedBytes) {
+      this.#log.warn(sizes, 'the LUN has grown: the volume keeps its size until the next start');
     }
   }
 
@@ -261,6 +268,7 @@ export class Volume implements FailoverPorts {
     const device = await workers.path(record.worker, name, this.#order(record), reply);
     if (this.#stop.signal.aborted) return;
     const map = this.#ensureMap(device.caps);
+    this.#troubles.over(record.slot);
     const wasReset = this.#resetsAtLogin.get(record.slot) !== this.#resets;
     map.addPath(record.slot, device, { portal: reply.portal, worker: record.worker }, wasReset);
     this.#checkReady();
@@ -288,8 +296,14 @@ export class Volume implements FailoverPorts {
       noPathRetryMs: volume.no_path_retry_ms,
       noPathQueueBytes: volume.no_path_queue_bytes,
       probeIdleMs: iscsi.target_health_check_interval * 1_000,
-      onPathLost: (slot) => this.#recover(slot, false),
-      onEvent: (event) => this.#log.info(event, event.text),
+      onPathLost: (slot, cause) => {
+        this.#troubles.lost(slot, cause);
+        this.#recover(slot, false);
+      },
+      onEvent: (event) => {
+        if (event.kind === 'cache-may-be-lost') this.#log.warn(event, event.text);
+        else if (event.kind !== 'path-lost') this.#log.info(event, event.text);
+      },
     });
     // Nothing is sent before everything of older epochs is fenced.
     if (this.#unclean > 0) this.#map.hold();
@@ -382,7 +396,7 @@ export class Volume implements FailoverPorts {
         writes: path?.writes ?? 0,
         errors: path?.errors ?? 0,
         latencyUs: Math.round((path?.latencyMs(false, 4096) ?? 0) * 1000),
-        lastError: path?.lastError ?? '',
+        lastError: this.#troubles.of(slot) || (path?.lastError ?? ''),
       };
     });
   }

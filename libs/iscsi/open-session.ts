@@ -1,5 +1,5 @@
 import { assert } from '../core/assert.ts';
-import { errorText, isOrionError, OrionError } from '../core/errors.ts';
+import { errorText, isOrionError } from '../core/errors.ts';
 import { type Address, formatAddress } from '../wire/network.ts';
 import { Connection } from './connection.ts';
 import { iscsiErrors } from './errors.ts';
@@ -9,6 +9,7 @@ import { LoginExchange } from './login-exchange.ts';
 import { nameInvalidReason, normalizeName } from './names.ts';
 import { ISID_BYTES } from './pdu/login-request.ts';
 import { IscsiSession } from './session.ts';
+import { placed } from './session-errors.ts';
 import {
   defaultTimeouts,
   type OpenSessionOptions,
@@ -132,13 +133,9 @@ async function attemptAny(candidates: readonly Address[], target: LoginTarget): 
 /** The same error, saying where it happened. */
 function withPlace(error: unknown, address: Address, target: LoginTarget): unknown {
   if (!isOrionError(error)) return error;
-  const { code, message, outcome, errno, hint, cause } = error;
-  const fields = {
-    portal: formatAddress(address),
-    target: target.targetName ?? undefined,
-    ...error.fields,
-  };
-  return new OrionError({ code, message, outcome, errno, hint, cause, fields });
+  const { targetName } = target;
+  const portal = formatAddress(address);
+  return placed(error, targetName === null ? { portal } : { target: targetName, portal });
 }
 
 async function attempt(address: Address, target: LoginTarget): Promise<Attempt> {

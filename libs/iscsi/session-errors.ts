@@ -1,4 +1,4 @@
-import { errorText, type OrionError } from '../core/errors.ts';
+import { errorText, OrionError } from '../core/errors.ts';
 import { iscsiErrors } from './errors.ts';
 import type { Task } from './task-table.ts';
 
@@ -6,6 +6,13 @@ import type { Task } from './task-table.ts';
 interface Place {
   readonly targetName: string;
   readonly portal: string;
+}
+
+/** The same error, saying where it happened; what it says of that itself counts. */
+export function placed(error: OrionError, place: { target?: string; portal: string }): OrionError {
+  const { code, message, outcome, errno, hint, cause } = error;
+  const fields = { ...place, ...error.fields };
+  return new OrionError({ code, message, outcome, errno, hint, cause, fields });
 }
 
 /** The error of a command that its session took with it. */

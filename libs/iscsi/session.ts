@@ -11,7 +11,7 @@ import type { LoginResult } from './login.ts';
 import { At, BHS_BYTES, Bit, i32, u32 } from './pdu/bhs.ts';
 import { nameOf, Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import { SessionControl, type SessionEvent, type TmfOptions } from './session-control.ts';
-import { commandTimeout, connectionLost, lossError } from './session-errors.ts';
+import { commandTimeout, connectionLost, lossError, placed } from './session-errors.ts';
 import type { SessionTimeouts } from './session-options.ts';
 import { type SessionInit, SessionState, type SessionStats } from './session-types.ts';
 import { Direction, type Task, type TaskOwner, TaskState, TaskTable } from './task-table.ts';
@@ -323,7 +323,8 @@ export class IscsiSession implements ConnectionHandler {
   }
 
   lost(connection: Connection, error: Error | null): void {
-    if (isOrionError(error)) return this.destroy(error);
+    const { targetName: target, portal } = this;
+    if (isOrionError(error)) return this.destroy(placed(error, { target, portal }));
     this.destroy(connectionLost(this, connection.partial, error));
   }
 

@@ -13,8 +13,9 @@ export interface Stall {
   readonly errors: readonly string[];
 }
 
-function connect(socket: string): Promise<NbdClient> {
-  return NbdClient.connect({ network: nodeNetwork, address: { kind: 'unix', path: socket } });
+function connect(socket: string, exportName = ''): Promise<NbdClient> {
+  const address = { kind: 'unix', path: socket } as const;
+  return NbdClient.connect({ network: nodeNetwork, address, exportName });
 }
 
 /** Blocks that were acknowledged, to be looked for later over a new connection. */
@@ -70,8 +71,8 @@ export class StallMeter {
     this.#done = Promise.all(writers);
   }
 
-  static async start(socket: string, offset: number): Promise<StallMeter> {
-    return new StallMeter(await connect(socket), offset);
+  static async start(socket: string, offset: number, exportName = ''): Promise<StallMeter> {
+    return new StallMeter(await connect(socket, exportName), offset);
   }
 
   async #write(offset: number): Promise<void> {

@@ -300,9 +300,10 @@ export class Volume implements FailoverPorts {
         this.#troubles.lost(slot, cause);
         this.#recover(slot, false);
       },
-      onEvent: (event) => {
-        if (event.kind === 'cache-may-be-lost') this.#log.warn(event, event.text);
-        else if (event.kind !== 'path-lost') this.#log.info(event, event.text);
+      onEvent: ({ kind, text, ...where }) => {
+        const line = `${kind.replaceAll('-', ' ')}: ${text}`;
+        if (kind === 'cache-may-be-lost') this.#log.warn(where, line);
+        else if (kind !== 'path-lost') this.#log.info(where, line);
       },
     });
     // Nothing is sent before everything of older epochs is fenced.

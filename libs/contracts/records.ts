@@ -23,13 +23,6 @@ export const SlotRecord = T.Object({
 });
 export type SlotRecord = Static<typeof SlotRecord>;
 
-export const VolumeState = {
-  /** The owner serves it. */
-  Active: 'active',
-  /** A new owner makes sure that nothing of an older epoch is in flight. */
-  Sealing: 'sealing',
-} as const;
-
 /** `vol.<name>`: who owns a volume, in which epoch, over which slots. */
 export const VolumeRecord = T.Object({
   v: T.Literal(RECORD_VERSION),
@@ -42,6 +35,7 @@ export const VolumeRecord = T.Object({
   ownerIncarnation: T.String({ maxLength: 64 }),
   /** The fencing token: grows with every change of owner. Workers refuse frames of a lower one. */
   epoch: T.Integer({ minimum: 1, maximum: 0xffffffff }),
+  /** `sealing`: the new owner still makes sure that nothing of an older epoch is in flight. */
   state: T.Union([T.Literal('active'), T.Literal('sealing')]),
   slots: T.Array(SlotRecord, { maxItems: 8 }),
   /** Identity found at first attach (VPD 83h designator, hex); a path that shows another never joins. */

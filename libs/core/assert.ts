@@ -7,7 +7,3 @@ export class AssertionFailure extends Error {
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionFailure(message);
 }
-
-export function unreachable(value: never, what: string): never {
-  throw new AssertionFailure(`unreachable ${what}: ${String(value)}`);
-}

@@ -21,8 +21,5 @@ export const LINK_PAYLOAD_BYTES_MAX = 1024 * 1024;
 /** Largest control message on the bus. */
 export const BUS_MESSAGE_BYTES_MAX = 64 * 1024;
 
-/** Byte offsets are plain numbers inside; 2^53 is 8 PiB. */
-export const VOLUME_BYTES_MAX = Number.MAX_SAFE_INTEGER;
-
 /** Paths of one volume. */
 export const VOLUME_PATHS_MAX = 8;

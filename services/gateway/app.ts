@@ -4,6 +4,7 @@ import type { BlockDevice } from '#block/device.ts';
 import { type StatsDevice, statsFilter } from '#block/filters/stats.ts';
 import { traceFilter } from '#block/filters/trace.ts';
 import type { RunningGateway, ServiceDeps } from '#contracts/service.ts';
+import { NBD_PORT } from '#nbd/constants.ts';
 import { NbdServer } from '#nbd/server.ts';
 import { MetricsRegistry } from '#telemetry/metrics.ts';
 import { registerProcessMetrics } from '#telemetry/process-metrics.ts';
@@ -17,8 +18,6 @@ import { createHttpServer } from './http/server.ts';
 import type { VolumeHandle } from './http/volumes.ts';
 import { registerGatewayMetrics } from './metrics.ts';
 import type { Volume } from './volume.ts';
-
-const NBD_PORT = 10809;
 
 /** What clients have in flight may take this long when the gateway stops. */
 const DRAIN_TIMEOUT_MS = 10_000;

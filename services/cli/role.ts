@@ -100,6 +100,11 @@ async function serve(
     rng: systemRng,
     log,
   });
+  bus.onStatus((status) => {
+    if (status === 'disconnected') {
+      log.warn('the bus is away: I/O goes on; changes of paths and owners wait until it is back');
+    } else if (status === 'connected') log.info('the bus is back');
+  });
   try {
     const deps = { config, id, bus, clock: systemClock, network: nodeNetwork, rng: systemRng, log };
     const service = await startService(role, deps, onReady);

@@ -1,4 +1,5 @@
 import { type Static, Type as T } from 'typebox';
+import { VOLUME_PATHS_MAX } from '../core/limits.ts';
 
 /**
  * The records that services share in the key-value store, bucket `orion-<cluster>`. One writer at a time by
@@ -6,6 +7,9 @@ import { type Static, Type as T } from 'typebox';
  */
 
 export const RECORD_VERSION = 1;
+
+/** Paths of a volume, and as many that a change of the configuration has left behind. */
+export const RECORD_SLOTS_MAX = 2 * VOLUME_PATHS_MAX;
 
 /** One place from where a session to the target may be held: a fixed initiator port (ISID) to one portal. */
 export const SlotRecord = T.Object({
@@ -19,6 +23,10 @@ export const SlotRecord = T.Object({
   incarnation: T.Integer({ minimum: 0, maximum: 0xffffffff }),
   /** Target portal group it was last logged in to: only a login to the same one reinstates. -1: never. */
   tpgt: T.Integer({ minimum: -1, maximum: 0xffff }),
+  /**
+   * `assigned`: clean, in service with this incarnation. `fencing`: something of an earlier one may be in flight.
+   * `disabled`: as fencing, for a path that is not wanted any more; it leaves the record when it is clean.
+   */
   state: T.Union([T.Literal('assigned'), T.Literal('fencing'), T.Literal('disabled')]),
 });
 export type SlotRecord = Static<typeof SlotRecord>;
@@ -37,7 +45,7 @@ export const VolumeRecord = T.Object({
   epoch: T.Integer({ minimum: 1, maximum: 0xffffffff }),
   /** `sealing`: the new owner still makes sure that nothing of an older epoch is in flight. */
   state: T.Union([T.Literal('active'), T.Literal('sealing')]),
-  slots: T.Array(SlotRecord, { maxItems: 8 }),
+  slots: T.Array(SlotRecord, { maxItems: RECORD_SLOTS_MAX }),
   /** Identity found at first attach (VPD 83h designator, hex); a path that shows another never joins. */
   wwid: T.String({ maxLength: 512 }),
 });

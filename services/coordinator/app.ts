@@ -97,7 +97,7 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
       }
     }
     if (kv === null) return;
-    registry = new Registry({ kv, plans, log });
+    registry = new Registry({ kv, plans, clock, log });
     lease = new Lease({
       kv,
       key: 'lease.coordinator',

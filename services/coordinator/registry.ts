@@ -4,8 +4,15 @@ import type { Member } from '#cluster/membership.ts';
 import { placeVolume } from '#cluster/placement.ts';
 import type { VolumePlan } from '#config/derive.ts';
 import { checked } from '#contracts/check.ts';
-import { RECORD_VERSION, SlotTableRecord, VolumeRecord } from '#contracts/records.ts';
+import {
+  RECORD_SLOTS_MAX,
+  RECORD_VERSION,
+  type SlotRecord,
+  SlotTableRecord,
+  VolumeRecord,
+} from '#contracts/records.ts';
 import { volumeKey } from '#contracts/subjects.ts';
+import type { Clock } from '#core/clock.ts';
 import { isOrionError } from '#core/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { coordinatorErrors } from './errors.ts';
@@ -13,10 +20,12 @@ import { coordinatorErrors } from './errors.ts';
 /** ISIDs carry 16 bits of slot number. */
 const SLOTS_PER_TARGET = 0x10000;
 const CAS_ATTEMPTS_MAX = 8;
+const EPOCH_ZERO_MS = Date.UTC(2026, 0, 1);
 
 export interface RegistryOptions {
   readonly kv: KeyValue;
   readonly plans: readonly VolumePlan[];
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
@@ -50,10 +59,10 @@ export class Registry {
     const owner = gateways.find(({ id }) => id === placed);
     if (owner === undefined) return;
     const next: VolumeRecord = {
-      ...(record ?? (await this.#newRecord(plan))),
+      ...(await this.#recordFor(plan, record)),
       owner: owner.id,
       ownerIncarnation: owner.incarnation,
-      epoch: (record?.epoch ?? 0) + 1,
+      epoch: (record?.epoch ?? this.#firstEpoch()) + 1,
       state: 'sealing',
     };
     try {
@@ -67,22 +76,52 @@ export class Registry {
     log.info({ volume: next.name, owner: next.owner, epoch: next.epoch }, 'volume placed');
   }
 
-  async #newRecord(plan: VolumePlan): Promise<Omit<VolumeRecord, 'owner' | 'ownerIncarnation'>> {
-    const slots = [];
+  /**
+   * Where epochs of a new record begin: seconds since 2026, so that a record that was lost with the store of the bus and is
+   * made anew is in a newer epoch than the old one. Should clocks disagree, the workers' memory corrects it.
+   */
+  #firstEpoch(): number {
+    return Math.max(0, Math.floor((this.#options.clock.wallMs() - EPOCH_ZERO_MS) / 1000));
+  }
+
+  /**
+   * What the new owner starts from: the record as it is, with the paths that the configuration has now. A path that it has
+   * no longer stays in the record, disabled, until the owner has made sure that nothing was left in flight on it.
+   */
+  async #recordFor(
+    plan: VolumePlan,
+    old: VolumeRecord | null,
+  ): Promise<Omit<VolumeRecord, 'owner' | 'ownerIncarnation' | 'epoch' | 'state'>> {
+    // Another unit altogether: what was in flight to the old one cannot hurt it.
+    const same = old !== null && old.target === plan.target && old.lun === plan.lun;
+    if (old !== null && !same) {
+      this.#options.log.warn(
+        { volume: old.name, from: `${old.target} ${old.lun}`, to: `${plan.target} ${plan.lun}` },
+        'the volume is made of another logical unit now',
+      );
+    }
+    const slots: SlotRecord[] = [];
     for (const portal of plan.portals) {
       const slot = await this.#takeSlot(plan.target, `${plan.volume.name}|${portal}`);
-      const place = { worker: '', incarnation: 0, tpgt: -1, state: 'assigned' as const };
-      slots.push({ slot, portal, ...place });
+      const known = same ? old.slots.find((candidate) => candidate.slot === slot) : undefined;
+      if (known === undefined) {
+        slots.push({ slot, portal, worker: '', incarnation: 0, tpgt: -1, state: 'assigned' });
+      } else if (known.state === 'disabled') slots.push({ ...known, state: 'fencing' });
+      else slots.push(known);
+    }
+    if (same) {
+      const left = old.slots.filter(
+        ({ slot, incarnation }) => incarnation > 0 && !slots.some((kept) => kept.slot === slot),
+      );
+      for (const slot of left) slots.push({ ...slot, state: 'disabled' });
     }
     return {
       v: RECORD_VERSION,
       name: plan.volume.name,
       target: plan.target,
       lun: plan.lun,
-      epoch: 0,
-      state: 'sealing',
-      slots,
-      wwid: '',
+      slots: slots.slice(0, RECORD_SLOTS_MAX),
+      wwid: same ? old.wwid : '',
     };
   }
 

@@ -17,6 +17,11 @@ export const gatewayErrors = defineErrors('gateway', {
     outcome: 'not-executed',
     errno: 'ESHUTDOWN',
   },
+  GATEWAY_EPOCH_LOST: {
+    text: 'the workers know a newer epoch of the volume than its record: the store of the bus has lost history',
+    hint: 'The volume goes on in a still newer epoch. Find out why the data of nats-server was lost.',
+    outcome: 'not-executed',
+  },
   GATEWAY_NO_FENCE: {
     text: 'the volume may not be fenced with what its configuration allows',
     hint: 'Set allow_lun_reset = true for the volume, or accept that writes of unknown outcome fail.',

@@ -14,9 +14,9 @@ import type { Logger } from '#telemetry/log.ts';
 import { gatewayErrors } from './errors.ts';
 import type { Ownership } from './ownership.ts';
 import { PathTroubles } from './path-troubles.ts';
+import { sealVolume } from './seal.ts';
 import type { Workers } from './workers.ts';
 
-const SEAL_TIMEOUT_MS = 1_000;
 /** Longer logins than this would make every failover long; a shorter session_timeout counts. */
 const CLAIM_TIMEOUT_MS_MAX = 5_000;
 const RESET_TIMEOUT_MS = 10_000;
@@ -57,6 +57,8 @@ export class Volume implements FailoverPorts {
   /** Own resets of the unit, and how many there had been when each slot logged in. */
   #resets = 0;
   readonly #resetsAtLogin = new Map<number, number>();
+  /** Slots of paths that the configuration has no longer. */
+  readonly #unwanted = new Set<number>();
   /** Slots that an older epoch may still write through. */
   #unclean = 0;
   #ready = false;
@@ -96,9 +98,11 @@ export class Volume implements FailoverPorts {
 
   /** Takes the volume over: seals older epochs at the workers, fences what they cannot vouch for, and serves. */
   async activate(): Promise<void> {
-    const { ownership, clock } = this.#options;
-    const clean = await this.#seal();
+    const { ownership, workers, clock } = this.#options;
+    const { clean, newest } = await sealVolume({ ownership, workers, log: this.#log });
+    if (newest > ownership.epoch) await this.#skipEpochs(newest);
     const slots = ownership.record.slots;
+    for (const { slot, state } of slots) if (state === 'disabled') this.#unwanted.add(slot);
     this.#unclean = slots.filter(({ slot }) => !clean.has(slot)).length;
     for (const { slot } of slots) {
       const mustFence = !clean.has(slot);
@@ -109,31 +113,16 @@ export class Volume implements FailoverPorts {
   }
 
   /**
-   * Slots of which nothing can be in flight: never used, or held by a worker that has sealed and drained the very
-   * incarnation that the record calls settled.
+   * Workers know a newer epoch than the record: the store has lost its history. They are right. The record goes beyond
+   * what they have seen, and the volume is taken over again from there.
    */
-  async #seal(): Promise<Set<number>> {
-    const { ownership, workers } = this.#options;
-    const { epoch, slots } = ownership.record;
-    const asked = new Set([...workers.alive().map(({ id }) => id)]);
-    for (const { worker } of slots) if (worker !== '') asked.add(worker);
-    const sealed = new Set<string>();
-    await Promise.all(
-      [...asked].map(async (worker) => {
-        try {
-          const reply = await workers.seal(worker, this.name, epoch, SEAL_TIMEOUT_MS);
-          for (const held of reply.slots) sealed.add(`${worker}/${held.slot}/${held.incarnation}`);
-        } catch (error) {
-          this.#log.warn({ worker, err: errorText(error) }, 'worker did not seal the older epoch');
-        }
-      }),
-    );
-    const clean = slots.filter(
-      ({ slot, worker, incarnation, state }) =>
-        incarnation === 0 ||
-        (state === 'assigned' && sealed.has(`${worker}/${slot}/${incarnation}`)),
-    );
-    return new Set(clean.map(({ slot }) => slot));
+  async #skipEpochs(newest: number): Promise<never> {
+    const { ownership } = this.#options;
+    const { epoch } = ownership;
+    await ownership.change((record) => ({ ...record, epoch: newest + 1, state: 'sealing' }));
+    throw gatewayErrors.make('GATEWAY_EPOCH_LOST', {
+      fields: { volume: this.name, epoch, newest },
+    });
   }
 
   #cleaned(): void {
@@ -263,7 +252,16 @@ export class Volume implements FailoverPorts {
   }
 
   async serve(record: SlotRecord, reply: ClaimReply): Promise<void> {
-    const { workers } = this.#options;
+    const { workers, ownership } = this.#options;
+    if (this.#unwanted.delete(record.slot)) {
+      // It was wanted for its fence alone.
+      await this.release(record);
+      await ownership.change((old) => ({
+        ...old,
+        slots: old.slots.filter(({ slot }) => slot !== record.slot),
+      }));
+      return this.#checkReady();
+    }
     const name = `${this.name}/${record.slot}`;
     const device = await workers.path(record.worker, name, this.#order(record), reply);
     if (this.#stop.signal.aborted) return;

@@ -72,8 +72,8 @@ export class SlotTable implements PathHost {
   readonly #byHandle: (HeldSlot | undefined)[] = [];
   /** Newest epoch seen per volume: frames and orders of older ones are refused (failover.md I8). */
   readonly #epochs = new Map<string, number>();
-  /** Newest incarnation seen per slot. */
-  readonly #incarnations = new Map<string, number>();
+  /** Newest claim seen per slot. Incarnations count within an epoch: records that were lost begin again. */
+  readonly #claims = new Map<string, { readonly epoch: number; readonly incarnation: number }>();
   #nextHandle = 1;
 
   constructor(options: SlotTableOptions) {
@@ -103,10 +103,12 @@ export class SlotTable implements PathHost {
       throw workerErrors.make('WORKER_CLAIM_EXPIRED', { fields });
     }
     this.#seeEpoch(request.volume, request.epoch);
-    if (request.incarnation <= (this.#incarnations.get(key) ?? 0)) {
+    const { epoch, incarnation } = request;
+    const last = this.#claims.get(key);
+    if (last !== undefined && epoch === last.epoch && incarnation <= last.incarnation) {
       throw workerErrors.make('WORKER_CLAIM_STALE', { fields });
     }
-    this.#incarnations.set(key, request.incarnation);
+    this.#claims.set(key, { epoch, incarnation });
     this.#drop(key, workerErrors.make('WORKER_CLAIM_SUPERSEDED', { fields }));
     if (this.#held.size >= this.#options.sessionsMax) {
       throw workerErrors.make('WORKER_SLOTS_MAX', { fields });
@@ -142,7 +144,8 @@ export class SlotTable implements PathHost {
 
   #checkNewest(key: string, request: ClaimRequest): void {
     this.#seeEpoch(request.volume, request.epoch);
-    if (this.#incarnations.get(key) !== request.incarnation) {
+    const newest = this.#claims.get(key)!;
+    if (newest.epoch !== request.epoch || newest.incarnation !== request.incarnation) {
       throw workerErrors.make('WORKER_CLAIM_SUPERSEDED', {
         fields: { volume: request.volume, slot: request.slot, incarnation: request.incarnation },
       });

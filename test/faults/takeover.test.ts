@@ -54,6 +54,39 @@ describe('when a gateway dies with a write in flight', () => {
   );
 });
 
+test('a path that the configuration has no longer is fenced, then forgotten', async () => {
+  await started({ gateways: 1, behaviour: { onReinstatement: 'keep', onLunReset: 'abort' } });
+  const { clock, target } = cluster;
+  const hold = target.faults.holdWrites({ lun: LUN, lbaFrom: 0, lbaTo: 1, count: 2 });
+  // Paths take turns: one of the two goes over the portal that will not be there any more.
+  for (let i = 0; i < 2; i++) {
+    cluster.volume!.device.write(i * 4096, OLD, 0, NO_DEADLINE).catch(() => {});
+  }
+  await clock.runUntil(() => hold.waiting >= 1, READY_MS);
+  await cluster.crash('n1-g0');
+  await cluster.crash('n1-c0');
+  cluster.reconfigure([3261]);
+  await cluster.startCoordinator();
+  cluster.startGateway('n1-g0');
+  await clock.runUntil(() => cluster.volume !== undefined, READY_MS);
+  await cluster.during(cluster.volume!.device.write(0, NEW, 0, NO_DEADLINE));
+  hold.release();
+  await clock.advance(SETTLE_MS);
+  expect(cluster.volume!.status()).toMatchObject({ pathsReady: 1, pathsTotal: 1 });
+  expect((await onDisk()).equals(NEW)).toBe(true);
+});
+
+test('a volume goes on in a newer epoch when the store of the bus has lost its history', async () => {
+  await started({ gateways: 1 });
+  const { clock } = cluster;
+  const before = cluster.volume!;
+  await cluster.during(before.device.write(0, NEW, 0, NO_DEADLINE));
+  cluster.hub.wipe();
+  await clock.runUntil(() => cluster.volume !== undefined && cluster.volume !== before, READY_MS);
+  expect(cluster.volume!.epoch).toBeGreaterThan(before.epoch);
+  expect((await onDisk()).equals(NEW)).toBe(true);
+});
+
 test('a worker that has sealed a newer epoch refuses every frame of an older one', async () => {
   await started({ gateways: 1 });
   const { device, epoch } = cluster.volume!;

@@ -41,7 +41,7 @@ export class SimCluster {
   readonly rng: Rng;
   readonly network: MemoryNetwork;
   readonly hub: MemoryBusHub;
-  readonly config: OrionConfig;
+  config: OrionConfig;
   target!: Target;
   readonly #options: SimOptions;
   readonly #processes = new Map<string, Process>();
@@ -63,7 +63,7 @@ export class SimCluster {
       rng: split(),
       knobs: { delayMs: { min: 0.1, max: 1 } },
     });
-    this.config = simConfig(options);
+    this.config = simConfig(options, [3260, 3261]);
   }
 
   get workerIds(): string[] {
@@ -159,6 +159,11 @@ export class SimCluster {
     await process.bus.close();
   }
 
+  /** What processes that start from now on are told. */
+  reconfigure(ports: readonly number[]): void {
+    this.config = simConfig(this.#options, ports);
+  }
+
   /** Where gateways serve the volume, as they see it: one that is cut off may believe so wrongly. */
   get volumes(): readonly Volume[] {
     return [...this.#ready]
@@ -188,7 +193,7 @@ export class SimCluster {
   }
 }
 
-function simConfig(options: SimOptions): OrionConfig {
+function simConfig(options: SimOptions, ports: readonly number[]): OrionConfig {
   const fence = options.fencing === false ? 'fence = "none"\nallow_unsafe = true' : '';
   const text = `
 [node]
@@ -198,7 +203,7 @@ state_dir = "/sim"
 link_listen = ["{id}:7000"]
 [[targets]]
 name = "iqn.2026-11.sim:disk"
-portals = ["${TARGET_HOST}:3260", "${TARGET_HOST}:3261"]
+portals = [${ports.map((port) => `"${TARGET_HOST}:${port}"`).join(', ')}]
 [[volumes]]
 name = "${VOLUME}"
 target = "iqn.2026-11.sim:disk"

@@ -41,6 +41,10 @@ export const MISFORTUNES: Readonly<Record<string, Misfortune>> = {
     await sleep(cluster.clock, intBetween(rng, 100, 5_000));
     cluster.hub.serverUp();
   },
+  'bus loses its history': async (cluster, rng) => {
+    cluster.hub.wipe();
+    await sleep(cluster.clock, intBetween(rng, 100, 5_000));
+  },
   'a process loses the bus': async (cluster, rng) => {
     cluster.hub.partition([[pick(rng, [...cluster.workerIds, ...cluster.gatewayIds])]]);
     // Long enough for others to take its place.

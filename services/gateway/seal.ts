@@ -1,0 +1,55 @@
+import { errorText, isOrionError } from '#core/errors.ts';
+import type { Logger } from '#telemetry/log.ts';
+import type { Ownership } from './ownership.ts';
+import type { Workers } from './workers.ts';
+
+const SEAL_TIMEOUT_MS = 1_000;
+
+export interface SealOptions {
+  readonly ownership: Ownership;
+  readonly workers: Workers;
+  readonly log: Logger;
+}
+
+export interface Sealed {
+  /**
+   * Slots of which nothing can be in flight: never used, or held by a worker that has sealed and drained the very
+   * incarnation that the record calls settled.
+   */
+  readonly clean: ReadonlySet<number>;
+  /** The newest epoch that anybody knows. */
+  readonly newest: number;
+}
+
+/** Has every worker refuse older epochs of the volume, and learns what they can vouch for (failover.md §6.4). */
+export async function sealVolume({ ownership, workers, log }: SealOptions): Promise<Sealed> {
+  const { name, epoch, slots } = ownership.record;
+  const asked = new Set(workers.alive().map(({ id }) => id));
+  for (const { worker } of slots) if (worker !== '') asked.add(worker);
+  const drained = new Set<string>();
+  let newest = epoch;
+  await Promise.all(
+    [...asked].map(async (worker) => {
+      try {
+        const reply = await workers.seal(worker, name, epoch, SEAL_TIMEOUT_MS);
+        for (const { slot, incarnation } of reply.slots)
+          drained.add(`${worker}/${slot}/${incarnation}`);
+      } catch (error) {
+        newest = Math.max(newest, epochSeen(error));
+        log.warn({ worker, err: errorText(error) }, 'worker did not seal the older epoch');
+      }
+    }),
+  );
+  const clean = slots.filter(
+    ({ slot, worker, incarnation, state }) =>
+      incarnation === 0 ||
+      (state === 'assigned' && drained.has(`${worker}/${slot}/${incarnation}`)),
+  );
+  return { clean: new Set(clean.map(({ slot }) => slot)), newest };
+}
+
+/** The epoch that a worker has seen, when it refused ours as stale; else 0. */
+function epochSeen(error: unknown): number {
+  if (!isOrionError(error) || error.code !== 'LINK_EPOCH_STALE') return 0;
+  return typeof error.fields.seen === 'number' ? error.fields.seen : 0;
+}

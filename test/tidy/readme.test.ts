@@ -109,6 +109,23 @@ describe.each(named)('%s', (_name, page) => {
   });
 });
 
+test('the configuration of compose.yaml loads for each of its services', () => {
+  const compose = readFileSync(join(ROOT, 'compose.yaml'), 'utf8');
+  const shared = readFileSync(join(ROOT, 'deploy/compose/orion.toml'), 'utf8');
+  const services = [...compose.matchAll(/^ +environment:\n((?: +[A-Z_]+: .*\n)+)/gm)];
+  expect(services.length).toBeGreaterThan(3);
+  for (const [, lines] of services) {
+    const env = Object.fromEntries(
+      lines!.split('\n').flatMap((line) => {
+        const [, name, value] = /^ +([A-Z_]+): (.*)$/.exec(line) ?? [];
+        return name === undefined ? [] : [[name, value!]];
+      }),
+    );
+    const { config } = loadConfig({ file: 'f', env, readFile: () => shared, hostname: 'host' });
+    expect(config.node.name).toBe(env.ORION_NODE_NAME);
+  }
+});
+
 test('README.md lists exactly the keys that have no effect yet', () => {
   const rows = configRows(loadConfig({ readFile: () => '', hostname: 'host' }));
   const idle = rows.filter(({ hasEffect }) => !hasEffect).map(({ path }) => path);

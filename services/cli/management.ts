@@ -88,7 +88,7 @@ const multipathInfo = report(multipathOf, (status, config) => {
   if (status.volumes.length === 0) return 'no volumes';
   return multipathOf(status, config)
     .map(({ paths, policy, ...volume }) => {
-      const head = `${volume.name}  ${volume.state}  policy ${policy}  ${formatBytes(volume.sizeBytes)}  ${volume.failovers} failovers`;
+      const head = `${volume.name}  ${volume.state}  policy ${policy}  ${formatBytes(volume.sizeBytes)}  failovers ${volume.failovers}`;
       return `${printable(head)}\n${pathsTable(paths)}`;
     })
     .join('\n\n');

@@ -151,7 +151,8 @@ export function pathsTable(paths: readonly PathStatus[]): string {
       p.reads,
       p.writes,
       p.errors,
-      `${Math.round(p.latencyUs)} us`,
+      // Nothing was read yet: no time is known.
+      p.latencyUs === 0 ? '' : `${Math.round(p.latencyUs)} us`,
       p.lastError,
     ]),
   );

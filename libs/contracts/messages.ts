@@ -21,6 +21,8 @@ export const Heartbeat = T.Object({
   uptimeMs: T.Number({ minimum: 0 }),
   /** Where a worker's link can be reached: "unix:/path" or "host:port". Empty for other roles. */
   link: T.String({ maxLength: 300 }),
+  /** What a gateway must show on that link: whoever may read the bus may use the worker's paths, nobody else. */
+  linkToken: T.Optional(T.String({ maxLength: 64 })),
   /** 0 idle to 1 full. */
   load: T.Number({ minimum: 0, maximum: 1 }),
   draining: T.Boolean(),

@@ -1,9 +1,12 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { isOrionError, OrionError, type Outcome } from '../core/errors.ts';
 import type { UnitAttention } from '../multipath/path.ts';
 import { linkErrors } from './errors.ts';
 
 /** What both sides of a link say of themselves first. */
 export interface Hello {
+  /** From a gateway: the token that the worker has told over the bus. */
+  readonly token?: string;
   readonly cluster: string;
   /** Worker or gateway id. */
   readonly id: string;
@@ -30,13 +33,20 @@ function isHello(value: Record<string, unknown>): boolean {
   return ['cluster', 'id', 'incarnation'].every((key) => typeof value[key] === 'string');
 }
 
-/** Why the peer is not one to talk to; null when it is. */
-export function checkHello(bytes: Buffer, own: Hello): string | null {
+function sameToken(given: unknown, wanted: string): boolean {
+  if (typeof given !== 'string') return false;
+  const [a, b] = [given, wanted].map((text) => createHash('sha256').update(text).digest());
+  return timingSafeEqual(a!, b!);
+}
+
+/** Why the peer is not one to talk to; null when it is. `token`: what it must know. */
+export function checkHello(bytes: Buffer, own: Hello, token: string): string | null {
   const value = parse(bytes);
   if (value === null || !isHello(value)) return 'its HELLO is malformed';
   if (value.cluster !== own.cluster) {
     return `it belongs to cluster "${value.cluster}", we to "${own.cluster}"`;
   }
+  if (!sameToken(value.token, token)) return 'it does not know the token of this worker';
   return null;
 }
 

@@ -31,7 +31,8 @@ const HANDLE = 7;
 const INCARNATION = 3;
 const EPOCH = 5;
 const ADDRESS: Address = { kind: 'tcp', host: 'worker', port: 7000 };
-const hello = (id: string) => ({ cluster: 'c', id, incarnation: `${id}-1` });
+const TOKEN = 'sesame';
+const hello = (id: string) => ({ cluster: 'c', id, incarnation: `${id}-1`, token: TOKEN });
 
 let clock: VirtualClock;
 let network: MemoryNetwork;
@@ -72,6 +73,7 @@ beforeEach(async () => {
     host,
     pool,
     hello: hello('w'),
+    token: TOKEN,
   });
   const options = { network: network.host('gateway'), clock, address: ADDRESS, hello: hello('g') };
   client = await during(LinkClient.connect(options));
@@ -208,8 +210,11 @@ describe('when the link breaks', () => {
   });
 });
 
-test('a gateway of another cluster is turned away', async () => {
-  const stranger = { cluster: 'other', id: 'g', incarnation: 'x' };
+test.each([
+  ['of another cluster', { cluster: 'other', id: 'g', incarnation: 'x', token: TOKEN }],
+  ['that does not know the token', { cluster: 'c', id: 'g', incarnation: 'x', token: 'open' }],
+  ['without a token', { cluster: 'c', id: 'g', incarnation: 'x' }],
+])('a gateway %s is turned away', async (_, stranger) => {
   const options = { network: network.host('gateway'), clock, address: ADDRESS, hello: stranger };
   await expect(during(LinkClient.connect(options))).rejects.toMatchObject({ code: 'LINK_CONNECT' });
 });

@@ -37,6 +37,8 @@ export interface LinkServerOptions {
   readonly address: Address;
   readonly host: PathHost;
   readonly pool: BufferPool;
+  /** What a gateway must know to be served. */
+  readonly token: string;
   /** Who we are: told to the gateway in HELLO. */
   readonly hello: Hello;
   readonly onEvent?: (text: string) => void;
@@ -337,7 +339,8 @@ class LinkConnection implements StreamSink {
   // ---- answers
 
   #hello(buffer: Buffer, at: number): void {
-    const problem = checkHello(buffer.subarray(at, at + this.#length), this.#options.hello);
+    const { hello, token } = this.#options;
+    const problem = checkHello(buffer.subarray(at, at + this.#length), hello, token);
     if (problem !== null) return this.#protocolError(problem);
     this.#greeted = true;
     const own = {

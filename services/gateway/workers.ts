@@ -155,7 +155,9 @@ export class Workers {
         message: `worker ${worker} has not said where its link is`,
       });
     }
-    return LinkClient.connect({ network, clock, address, hello });
+    const token = member?.linkToken;
+    const ours = token === undefined ? hello : { ...hello, token };
+    return LinkClient.connect({ network, clock, address, hello: ours });
   }
 
   async close(): Promise<void> {

@@ -25,6 +25,7 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
   const cluster = config.node.cluster;
   const subject = subjects(cluster);
   const incarnation = hexId(rng, 8);
+  const linkToken = hexId(rng, 16);
   const startedMs = clock.nowMs();
   const initiators = new Map(volumePlans(config).map((plan) => [plan.target, plan.initiatorName]));
   let draining = false;
@@ -64,7 +65,15 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
       const hello = { cluster, id, incarnation };
       const onEvent = (text: string): void => log.warn(text);
       links.push(
-        await listenLink({ network, address, host: table, pool: sharedPool, hello, onEvent }),
+        await listenLink({
+          network,
+          address,
+          host: table,
+          pool: sharedPool,
+          hello,
+          token: linkToken,
+          onEvent,
+        }),
       );
     }
     advertised = link.advertise;
@@ -78,6 +87,7 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
     pid: process.pid,
     uptimeMs: clock.nowMs() - startedMs,
     link: advertised,
+    linkToken,
     load: Math.min(1, table.heldCount / config.iscsi.session_max_count),
     draining,
   });

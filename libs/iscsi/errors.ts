@@ -23,6 +23,41 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: 'Check that what listens on the portal is an iSCSI target, and that it is not overloaded.',
     outcome: 'not-executed',
   },
+  ISCSI_CHAP_WEAK_SECRET: {
+    text: 'a CHAP secret has fewer than 96 bits',
+    hint: 'Make one with: openssl rand -hex 16. Give it to the target too. (Weak ones are taken with allow_weak_secrets = true.)',
+    outcome: 'not-executed',
+  },
+  ISCSI_CHAP_EQUAL_SECRETS: {
+    text: 'the CHAP secrets of initiator and target are the same',
+    hint: 'Give each direction a secret of its own: with one for both, anybody can pass as the target.',
+    outcome: 'not-executed',
+  },
+  ISCSI_CHAP_ALGORITHM: {
+    text: 'the target takes none of the CHAP algorithms that we offer',
+    hint: 'Compare the algorithms of both sides; every target has MD5 unless that was switched off there.',
+    outcome: 'not-executed',
+  },
+  ISCSI_CHAP_BAD_ANSWER: {
+    text: 'the target breaks the rules of CHAP',
+    hint: peer,
+    outcome: 'not-executed',
+  },
+  ISCSI_CHAP_SKIPPED: {
+    text: 'the target goes on before the authentication is complete',
+    hint: 'The target asks for no authentication, or is not the one it says it is. Switch CHAP on there.',
+    outcome: 'not-executed',
+  },
+  ISCSI_CHAP_TARGET_FAILED: {
+    text: 'the target does not know the secret that it has to prove itself with',
+    hint: 'Compare the name and secret of mutual CHAP on both sides; on the target they are called outgoing or mutual.',
+    outcome: 'not-executed',
+  },
+  ISCSI_CHAP_REFLECTED: {
+    text: 'the target sends back what we asked or answered ourselves',
+    hint: 'Check that both directions have secrets of their own; otherwise somebody is passing as the target.',
+    outcome: 'not-executed',
+  },
   ISCSI_REDIRECT_LOOP: {
     text: 'the target redirects the login again and again',
     hint: 'Check the redirections that are configured on the target.',

@@ -15,7 +15,7 @@ export const loginStatuses: Readonly<Record<number, LoginStatus>> = {
   512: { name: 'initiator error', hint: config },
   513: {
     name: 'authentication failure',
-    hint: 'Check the CHAP names and secrets on both sides.',
+    hint: 'Check the CHAP names and secrets on both sides; a target that wants CHAP needs auth in its [[targets]] table.',
   },
   514: {
     name: 'authorization failure',

@@ -1,4 +1,4 @@
-import type { OrionError } from '../core/errors.ts';
+import { isOrionError, type OrionError } from '../core/errors.ts';
 import { iscsiErrors } from './errors.ts';
 import {
   answerInvalidReason,
@@ -26,23 +26,26 @@ const ROUNDS_MAX = 16;
 /** Keys of later documents: targets that do not know them say so, or nothing (§13.23, RFC 7144 §7.1.1). */
 const OPTIONAL_KEYS: readonly string[] = ['TaskReporting', 'iSCSIProtocolLevel'];
 
-/** What happens in the security stage. `noAuthentication` is one; CHAP is another. */
+/** What happens in the security stage. `noAuthentication` is one, `ChapAuthenticator` the other. */
 export interface Authenticator {
   /** The list that AuthMethod offers. */
   readonly offer: string;
   /**
    * The target chose `method` and sent `pairs`. Returns what to send next; an empty list when there is nothing more to say;
-   * a text when it failed.
+   * an error when it failed.
    */
-  step(method: string, pairs: readonly TextPair[]): readonly TextPair[] | string;
-  /** Both sides are satisfied: the target may go on to the next stage. */
-  readonly complete: boolean;
+  step(method: string, pairs: readonly TextPair[]): readonly TextPair[] | OrionError;
+  /** What we send next is our last word: the request may ask to go on to the next stage. */
+  readonly mayAskToGoOn: boolean;
+  /** Why the target may not go on yet; null when both sides are satisfied. */
+  readonly missing: OrionError | null;
 }
 
 export const noAuthentication: Authenticator = {
   offer: 'None',
   step: () => [],
-  complete: true,
+  mayAskToGoOn: true,
+  missing: null,
 };
 
 export interface LoginOptions {
@@ -143,11 +146,19 @@ export class LoginMachine {
     this.#inboxBytes = 0;
     if (parsed.pairs === null) return this.#fail(parsed.error);
     const replies = this.#takePairs(parsed.pairs);
-    if (typeof replies === 'string') return this.#fail(replies);
+    if (!Array.isArray(replies)) return this.#fail(replies);
+    const missing = this.#missing();
+    if (response.transit && missing !== null) return this.#fail(missing);
     if (response.transit && replies.length > 0) {
       return this.#fail('the target transits with proposals that are not answered (§6.2)');
     }
     return response.transit ? this.#transit(response) : this.#stay(replies);
+  }
+
+  /** What the security stage still lacks, once its method is agreed on (§12.1). */
+  #missing(): OrionError | null {
+    const isUnderWay = this.#stage === LoginStage.Security && this.#authMethod !== null;
+    return isUnderWay ? this.#options.authenticator.missing : null;
   }
 
   #wrongHeader(response: LoginResponse): string | null {
@@ -179,7 +190,7 @@ export class LoginMachine {
   }
 
   /** Takes answers, declarations and proposals; returns our answers to proposals, or what is wrong. */
-  #takePairs(pairs: readonly TextPair[]): TextPair[] | string {
+  #takePairs(pairs: readonly TextPair[]): TextPair[] | string | OrionError {
     const replies: TextPair[] = [];
     const authentication: TextPair[] = [];
     for (const [name, value] of pairs) {
@@ -195,9 +206,9 @@ export class LoginMachine {
       const wrong = this.#takePair(name, value, replies);
       if (wrong !== null) return wrong;
     }
-    if (this.#stage !== LoginStage.Security) return replies;
-    const next = this.#options.authenticator.step(this.#authMethod ?? 'None', authentication);
-    return typeof next === 'string' ? next : [...replies, ...next];
+    if (this.#stage !== LoginStage.Security || this.#authMethod === null) return replies;
+    const next = this.#options.authenticator.step(this.#authMethod, authentication);
+    return isOrionError(next) ? next : [...replies, ...next];
   }
 
   #takePair(name: KeyName, value: string, replies: TextPair[]): string | null {
@@ -273,9 +284,6 @@ export class LoginMachine {
   #transit(response: LoginResponse): LoginStep {
     if (this.#stage === LoginStage.Security) {
       if (this.#authMethod === null) return this.#fail('AuthMethod was not answered (§12)');
-      if (!this.#options.authenticator.complete) {
-        return this.#fail('the target goes on before the authentication is complete (§12.1)');
-      }
       // §6.3.1: with the first response that carries a whole text.
       if (this.#tpgt === null && this.#options.targetName !== null) {
         return this.#fail('the target did not say its portal group tag (§6.3.1)');
@@ -342,7 +350,7 @@ export class LoginMachine {
     const more = this.#outbox.length > 0;
     const { authenticator } = this.#options;
     // While a part of the target's text is out, or the authentication goes on, there is nothing to transit to.
-    const busy = this.#stage === LoginStage.Security && !authenticator.complete;
+    const busy = this.#stage === LoginStage.Security && !authenticator.mayAskToGoOn;
     const transit = !more && !busy;
     return {
       kind: 'send',
@@ -387,7 +395,8 @@ export class LoginMachine {
     return { kind: 'failed', error };
   }
 
-  #fail(reason: string): LoginStep {
+  #fail(reason: string | OrionError): LoginStep {
+    if (typeof reason !== 'string') return { kind: 'failed', error: reason };
     const error = iscsiErrors.make('ISCSI_LOGIN_FAILED', {
       message: `the login failed: ${reason}`,
     });

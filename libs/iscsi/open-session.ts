@@ -1,10 +1,11 @@
 import { assert } from '../core/assert.ts';
 import { errorText, isOrionError } from '../core/errors.ts';
 import { type Address, formatAddress } from '../wire/network.ts';
+import { ChapAuthenticator, DEFAULT_CHAP_ALGORITHMS } from './chap.ts';
 import { Connection } from './connection.ts';
 import { iscsiErrors } from './errors.ts';
 import type { Params } from './keys.ts';
-import { LoginMachine, noAuthentication } from './login.ts';
+import { type Authenticator, LoginMachine, noAuthentication } from './login.ts';
 import { LoginExchange } from './login-exchange.ts';
 import { nameInvalidReason, normalizeName } from './names.ts';
 import { ISID_BYTES } from './pdu/login-request.ts';
@@ -139,6 +140,32 @@ function withPlace(error: unknown, address: Address, target: LoginTarget): unkno
 }
 
 async function attempt(address: Address, target: LoginTarget): Promise<Attempt> {
+  const { authentication, rng } = target.environment;
+  if (authentication === undefined) return attemptWith(noAuthentication, address, target);
+  const chap = new ChapAuthenticator(authentication, rng);
+  try {
+    return await attemptWith(chap, address, target);
+  } catch (error) {
+    const { algorithms = DEFAULT_CHAP_ALGORITHMS } = authentication;
+    if (algorithms.length === 1 || !chap.awaitsChoice || !isRefusal(error)) throw error;
+    // LIO before Linux 3.15, and what was made of it, refuse a list of more than one algorithm.
+    const plain = new ChapAuthenticator({ ...authentication, algorithms: ['md5'] }, rng);
+    return attemptWith(plain, address, target);
+  }
+}
+
+/** Whether the target does not want what we said, other than being slow, or short of something. */
+function isRefusal(error: unknown): boolean {
+  if (!isOrionError(error)) return false;
+  if (error.code === 'ISCSI_LOGIN_REFUSED') return error.fields.statusClass === 2;
+  return error.code === 'ISCSI_LOGIN_FAILED' || error.code === 'ISCSI_CHAP_ALGORITHM';
+}
+
+async function attemptWith(
+  authenticator: Authenticator,
+  address: Address,
+  target: LoginTarget,
+): Promise<Attempt> {
   const { clock, network, rng, pool } = target.environment;
   const { timeouts } = target;
   // Any value will do; a new one each time shows late packets of another session for what they are.
@@ -151,7 +178,7 @@ async function attempt(address: Address, target: LoginTarget): Promise<Attempt> 
     cid: CID,
     cmdSn,
     itt: LOGIN_ITT,
-    authenticator: noAuthentication,
+    authenticator,
     wanted: target.wanted,
   });
   let session: IscsiSession | null = null;

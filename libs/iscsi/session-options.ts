@@ -2,6 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import type { Rng } from '../core/rng.ts';
 import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address, Network } from '../wire/network.ts';
+import type { ChapOptions } from './chap.ts';
 import type { Params } from './keys.ts';
 
 export interface SessionTimeouts {
@@ -57,6 +58,8 @@ export interface SessionEnvironment {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly pool?: BufferPool | null;
+  /** Left out: a login without authentication. */
+  readonly authentication?: ChapOptions | undefined;
 }
 
 export interface OpenSessionOptions extends SessionEnvironment {

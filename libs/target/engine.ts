@@ -1,5 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import type { Rng } from '../core/rng.ts';
+import { IssuedChallenges } from '../iscsi/chap-challenges.ts';
 import { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address } from '../wire/network.ts';
 import type { Connection } from './connection.ts';
@@ -32,6 +33,7 @@ export class Engine {
   readonly pool = new BufferPool();
   readonly device = new DeviceServer();
   readonly faults: Faults;
+  readonly challenges = new IssuedChallenges();
   /** Where the target listens; port 0 becomes the one that was given. */
   portals: { address: Address; tpgt: number }[] = [];
   readonly connections = new Set<Connection>();

@@ -5,6 +5,7 @@ import { type LoginRequest, loginRequest } from '../iscsi/pdu/login-request.ts';
 import { LoginStage, Opcode } from '../iscsi/pdu/opcodes.ts';
 import { encodeText, parseText, TEXT_BYTES_MAX, type TextPair } from '../iscsi/text.ts';
 import { formatAddress } from '../wire/network.ts';
+import { ChapGuard } from './chap.ts';
 import type { Connection, Phase } from './connection.ts';
 import type { LoginRefusal } from './faults.ts';
 import { LoginStatus } from './login-status.ts';
@@ -20,6 +21,8 @@ export class LoginPhase implements Phase {
   readonly dataLengthMax = LOGIN_SEGMENT_BYTES;
   readonly #connection: Connection;
   readonly #negotiation: Negotiation;
+  /** Null: everybody may log in. */
+  readonly #chap: ChapGuard | null;
   #request: LoginRequest | null = null;
   #first: LoginRequest | null = null;
   #stage: number = LoginStage.Security;
@@ -30,7 +33,9 @@ export class LoginPhase implements Phase {
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#negotiation = new Negotiation(connection.engine.options);
+    const { options, rng, challenges } = connection.engine;
+    this.#chap = options.chap === undefined ? null : new ChapGuard(options.chap, rng, challenges);
+    this.#negotiation = new Negotiation(options, this.#chap);
   }
 
   onOver(): void {}
@@ -91,6 +96,7 @@ export class LoginPhase implements Phase {
     const isFirst = !this.#answered;
     const status = negotiation.take(pairs, this.#stage) ?? (isFirst ? this.#admit(request) : null);
     if (status !== null) return this.#refuse(status);
+    if (this.#skips(request)) return this.#refuse(LoginStatus.AuthenticationFailed);
     const { engine, portalIndex } = this.#connection;
     const fault = engine.faults.onLogin({ portalIndex }, negotiation.initiatorName);
     if (fault === 'close') return this.#connection.drop('fault');
@@ -101,7 +107,14 @@ export class LoginPhase implements Phase {
       answers.push(['TargetPortalGroupTag', String(this.#connection.tpgt)]);
     }
     this.#answered = true;
-    this.#respond(request, request.transit, answers);
+    // §12.1: nobody leaves the stage before the authentication is complete.
+    this.#respond(request, request.transit && this.#chap?.isDone !== false, answers);
+  }
+
+  /** Begins after the security stage, or wants to leave it without a word about authentication. */
+  #skips(request: LoginRequest): boolean {
+    if (this.#chap === null || this.#chap.isDone) return false;
+    return this.#stage !== LoginStage.Security || (request.transit && !this.#chap.hasBegun);
   }
 
   /** Whether the names of the first request are ours (§11.12.9). */

@@ -10,6 +10,7 @@ import {
 import { normalizeName } from '../iscsi/names.ts';
 import { LoginStage } from '../iscsi/pdu/opcodes.ts';
 import type { TextPair } from '../iscsi/text.ts';
+import type { ChapGuard } from './chap.ts';
 import { LoginStatus } from './login-status.ts';
 import { DEFAULT_PARAMS, type TargetOptions, type TargetParams } from './options.ts';
 import type { SessionParams } from './session.ts';
@@ -31,10 +32,12 @@ export class Negotiation {
   readonly #params: Required<TargetParams>;
   readonly #seen = new Map<string, string>();
   readonly #agreed = new Map<KeyName, KeyValue>();
+  readonly #chap: ChapGuard | null;
   #pending: TextPair[] = [];
   #declaredLength = false;
 
-  constructor(options: TargetOptions) {
+  constructor(options: TargetOptions, chap: ChapGuard | null) {
+    this.#chap = chap;
     this.#params = { ...DEFAULT_PARAMS, ...options.params };
   }
 
@@ -65,11 +68,25 @@ export class Negotiation {
       const status = this.#takeOne(name, value, stage);
       if (status !== null) return status;
     }
+    return this.#authenticate(pairs, stage);
+  }
+
+  #authenticate(pairs: readonly TextPair[], stage: number): LoginStatus | null {
+    const keys = pairs.filter(([name]) => this.#isChapKey(name, stage));
+    if (keys.length === 0) return null;
+    const answers = this.#chap!.take(new Map(keys));
+    if (answers === null) return LoginStatus.AuthenticationFailed;
+    this.#pending.push(...answers);
     return null;
+  }
+
+  #isChapKey(name: string, stage: number): boolean {
+    return this.#chap !== null && stage === LoginStage.Security && name.startsWith('CHAP_');
   }
 
   #takeOne(name: string, value: string, stage: number): LoginStatus | null {
     if (MARKERS.has(name)) return this.#answer(name, 'Reject');
+    if (this.#isChapKey(name, stage)) return null;
     if (!isKey(name)) return this.#answer(name, 'NotUnderstood');
     const key = keyOf(name);
     // §12: the security stage has its own keys. §13.9, §13.8: some are the target's alone.
@@ -77,8 +94,9 @@ export class Negotiation {
     if (key.sender === 'target' || name === 'SendTargets') return LoginStatus.InitiatorError;
     if (DECLARED.has(name)) return this.#declare(name, value);
     if (name === 'AuthMethod') {
-      if (!value.split(',').includes('None')) return LoginStatus.AuthenticationFailed;
-      return this.#answer(name, 'None');
+      const open = value.split(',').includes('None') ? 'None' : null;
+      const chosen = this.#chap === null ? open : this.#chap.choose(value);
+      return chosen === null ? LoginStatus.AuthenticationFailed : this.#answer(name, chosen);
     }
     if (this.isDiscovery && !key.discovery) return this.#answer(name, 'Irrelevant');
     const answer = answerProposal(name, value, this.#want(name));

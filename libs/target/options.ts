@@ -1,8 +1,10 @@
 import type { Clock } from '../core/clock.ts';
 import type { Rng } from '../core/rng.ts';
 import type { Address, Network } from '../wire/network.ts';
+import type { TargetChap } from './chap.ts';
 import type { LunOptions } from './logical-unit.ts';
 
+export type { ChapAccount, TargetChap } from './chap.ts';
 export type { LunOptions } from './logical-unit.ts';
 
 export interface PortalOptions {
@@ -43,6 +45,8 @@ export interface TargetOptions {
   readonly luns: readonly LunOptions[];
   readonly params?: TargetParams;
   readonly behaviour?: TargetBehaviour;
+  /** Every login has to authenticate itself, discovery too. Left out: nobody has to. */
+  readonly chap?: TargetChap;
   /** Keeps a log of every executed write, for tests. */
   readonly recordWrites?: boolean;
 }

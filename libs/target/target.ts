@@ -155,6 +155,14 @@ function checkOptions(options: TargetOptions): void {
     if (reason !== null) throw bad(`LUN ${lun.lun}: ${reason}`);
     seen.add(lun.lun);
   }
+  const { chap } = options;
+  if (chap !== undefined) {
+    for (const { user, secret } of [chap, chap.mutual ?? chap]) {
+      if (user === '' || secret === '') throw bad('a CHAP account has a user and a secret');
+    }
+    // §9.2.1
+    if (chap.mutual?.secret === chap.secret) throw bad('CHAP needs two secrets for two directions');
+  }
   const params = { ...DEFAULT_PARAMS, ...options.params };
   const { commandWindow } = params;
   if (!Number.isInteger(commandWindow) || commandWindow < 1 || commandWindow > WINDOW_MAX) {

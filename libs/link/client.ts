@@ -369,9 +369,11 @@ export class LinkClient implements StreamSink {
     for (const request of this.#queue.drain()) {
       request.reject(linkErrors.make('LINK_NOT_SENT', { cause }));
     }
-    for (const listener of this.#pathLost.values()) listener(cause);
-    this.#pathLost.clear();
+    // First that this worker does not answer, then that its paths are gone: who looks for another place for a path must
+    // not think of this one.
     for (const listener of this.#lostListeners) listener(cause);
     this.#lostListeners.clear();
+    for (const listener of this.#pathLost.values()) listener(cause);
+    this.#pathLost.clear();
   }
 }

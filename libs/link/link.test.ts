@@ -204,6 +204,14 @@ describe('when the link breaks', () => {
     device.take().resolve();
   });
 
+  test('the loss of the worker is told before the loss of its paths', async () => {
+    const told: string[] = [];
+    path.onLost(() => told.push('path'));
+    client.onLost(() => told.push('worker'));
+    client.close();
+    expect(told).toEqual(['worker', 'path']);
+  });
+
   test('an idle link stays up', async () => {
     await clock.advance(60_000);
     expect(client.lost).toBeNull();

@@ -1,6 +1,7 @@
 import type { OrionError } from '../core/errors.ts';
 import type { SpanIdentity } from '../core/trace-channels.ts';
 import { scsiErrors } from '../scsi/errors.ts';
+import { formatLun } from '../scsi/lun.ts';
 import { CDB_BYTES, ScsiStatus } from '../scsi/opcodes.ts';
 import { parseSense, type Sense } from '../scsi/sense.ts';
 import { judge, type Verdict, verdictError } from '../scsi/sense-table.ts';
@@ -165,7 +166,7 @@ export async function runChecked(
   throw verdictError(result.verdict, result.op, {
     target: session.targetName,
     portal: session.portal,
-    lun: lun.toString('hex'),
+    lun: formatLun(lun),
   });
 }
 

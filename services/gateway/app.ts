@@ -106,6 +106,7 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
         const entry = current(name);
         return entry === undefined ? undefined : handle(entry);
       },
+      isStarting: (name) => core.starting.includes(name),
     },
     pool: sharedPool,
     clock,

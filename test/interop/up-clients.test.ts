@@ -212,7 +212,8 @@ describeWith([...NEEDED, 'nats-server'], 'a node of processes on tgtd', () => {
     expect(await curl(`${base()}/livez`)).toBe('ok\n');
     const ready = JSON.parse(await curl(`${base()}/readyz?verbose`));
     expect(ready.ready).toBe(true);
-    expect(ready.checks.map(({ name }: { name: string }) => name)).toEqual(['bus', 'workers']);
+    expect(ready.checks).toContainEqual({ name: 'bus', ok: true, detail: 'connected' });
+    expect(ready.checks).toContainEqual({ name: 'workers', ok: true, detail: '2 alive' });
     const document = JSON.parse(await curl(`${base()}/openapi.json`));
     expect(document.openapi).toMatch(/^3\./);
     expect(Object.keys(document.paths)).toContain('/v1/volumes/{volume}/data');

@@ -41,8 +41,9 @@ declare module 'fastify' {
 
 export function volumeOf(context: HttpContext, name: string): VolumeHandle {
   const volume = context.volumes.get(name);
-  if (volume === undefined) throw new HttpProblem('volume-not-found', { fields: { volume: name } });
-  return volume;
+  if (volume !== undefined) return volume;
+  const problem = context.volumes.isStarting(name) ? 'volume-starting' : 'volume-not-found';
+  throw new HttpProblem(problem, { fields: { volume: name } });
 }
 
 /** "http:127.0.0.1:4242" */

@@ -336,6 +336,16 @@ describe('what a volume cannot do', () => {
     }
   });
 
+  test('a volume that is not served yet is something to wait for, not a wrong name', async () => {
+    const answer = await call('/v1/volumes/starting/data');
+    expect(answer.status).toBe(503);
+    expect(answer.headers.get('retry-after')).not.toBeNull();
+    expect(answer.json).toMatchObject({
+      type: 'urn:orion-iscsi:problem:volume-starting',
+      retryable: true,
+    });
+  });
+
   test('a method that data does not have is answered with those it has', async () => {
     const answer = await data({ method: 'DELETE' });
     expect(answer.status).toBe(405);

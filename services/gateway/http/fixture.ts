@@ -140,6 +140,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     volumes: {
       list: () => [volume],
       get: (name) => (name === volume.name ? volume : undefined),
+      isStarting: (name) => name === 'starting',
     },
     pool,
     clock,

@@ -144,6 +144,12 @@ export const PROBLEMS = {
     hint: 'Look at the log of the worker, and at the target.',
     retryable: true,
   },
+  'volume-starting': {
+    status: 503,
+    title: 'The volume is not served yet',
+    hint: 'Try again; "orion-iscsi multipath info" says what its paths wait for.',
+    retryable: true,
+  },
   unavailable: {
     status: 503,
     title: 'The volume has no usable path at the moment',

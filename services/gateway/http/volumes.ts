@@ -18,6 +18,8 @@ export interface VolumeHandle {
 export interface VolumeDirectory {
   list(): readonly VolumeHandle[];
   get(name: string): VolumeHandle | undefined;
+  /** It is configured and will be served, here or by another gateway, but is not yet. */
+  isStarting(name: string): boolean;
 }
 
 export interface ReadinessCheck {

@@ -24,10 +24,16 @@ export const SlotRecord = T.Object({
   /** Target portal group it was last logged in to: only a login to the same one reinstates. -1: never. */
   tpgt: T.Integer({ minimum: -1, maximum: 0xffff }),
   /**
-   * `assigned`: clean, in service with this incarnation. `fencing`: something of an earlier one may be in flight.
-   * `disabled`: as fencing, for a path that is not wanted any more; it leaves the record when it is clean.
+   * `idle`: given back with nothing in flight. `assigned`: in service with this incarnation. `fencing`: something of an
+   * earlier one may be in flight; a new record begins so, since it may stand for one that was lost. `disabled`: as
+   * fencing, for a path that is not wanted any more; it leaves the record when it is clean.
    */
-  state: T.Union([T.Literal('assigned'), T.Literal('fencing'), T.Literal('disabled')]),
+  state: T.Union([
+    T.Literal('idle'),
+    T.Literal('assigned'),
+    T.Literal('fencing'),
+    T.Literal('disabled'),
+  ]),
 });
 export type SlotRecord = Static<typeof SlotRecord>;
 

@@ -105,7 +105,7 @@ export class Registry {
       const slot = await this.#takeSlot(plan.target, `${plan.volume.name}|${portal}`);
       const known = same ? old.slots.find((candidate) => candidate.slot === slot) : undefined;
       if (known === undefined) {
-        slots.push({ slot, portal, worker: '', incarnation: 0, tpgt: -1, state: 'assigned' });
+        slots.push({ slot, portal, worker: '', incarnation: 0, tpgt: -1, state: 'fencing' });
       } else if (known.state === 'disabled') slots.push({ ...known, state: 'fencing' });
       else slots.push(known);
     }

@@ -9,12 +9,14 @@ export interface SealOptions {
   readonly ownership: Ownership;
   readonly workers: Workers;
   readonly log: Logger;
+  /** False: the unit may not be reset, so a path that was never used, as far as the record goes, is taken for clean. */
+  readonly mayReset: boolean;
 }
 
 export interface Sealed {
   /**
-   * Slots of which nothing can be in flight: never used, or held by a worker that has sealed and drained the very
-   * incarnation that the record calls settled.
+   * Slots of which nothing can be in flight: given back in good order, or held by a worker that has sealed and drained
+   * the very incarnation that the record calls settled.
    */
   readonly clean: ReadonlySet<number>;
   /** The newest epoch that anybody knows. */
@@ -22,7 +24,8 @@ export interface Sealed {
 }
 
 /** Has every worker refuse older epochs of the volume, and learns what they can vouch for (failover.md §6.4). */
-export async function sealVolume({ ownership, workers, log }: SealOptions): Promise<Sealed> {
+export async function sealVolume(options: SealOptions): Promise<Sealed> {
+  const { ownership, workers, log, mayReset } = options;
   const { name, epoch, slots } = ownership.record;
   const asked = new Set(workers.alive().map(({ id }) => id));
   for (const { worker } of slots) if (worker !== '') asked.add(worker);
@@ -42,7 +45,8 @@ export async function sealVolume({ ownership, workers, log }: SealOptions): Prom
   );
   const clean = slots.filter(
     ({ slot, worker, incarnation, state }) =>
-      incarnation === 0 ||
+      state === 'idle' ||
+      (incarnation === 0 && !mayReset) ||
       (state === 'assigned' && drained.has(`${worker}/${slot}/${incarnation}`)),
   );
   return { clean: new Set(clean.map(({ slot }) => slot)), newest };

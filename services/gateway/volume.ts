@@ -10,6 +10,7 @@ import { errorText, isOrionError } from '#core/errors.ts';
 import type { Rng } from '#core/rng.ts';
 import { MultipathDevice } from '#multipath/device.ts';
 import { multipathErrors } from '#multipath/errors.ts';
+import { PathState } from '#multipath/path.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { gatewayErrors } from './errors.ts';
 import type { Ownership } from './ownership.ts';
@@ -98,8 +99,9 @@ export class Volume implements FailoverPorts {
 
   /** Takes the volume over: seals older epochs at the workers, fences what they cannot vouch for, and serves. */
   async activate(): Promise<void> {
-    const { ownership, workers, clock } = this.#options;
-    const { clean, newest } = await sealVolume({ ownership, workers, log: this.#log });
+    const { ownership, workers, clock, plan } = this.#options;
+    const mayReset = plan.volume.allow_lun_reset;
+    const { clean, newest } = await sealVolume({ ownership, workers, log: this.#log, mayReset });
     if (newest > ownership.epoch) await this.#skipEpochs(newest);
     const slots = ownership.record.slots;
     for (const { slot, state } of slots) if (state === 'disabled') this.#unwanted.add(slot);
@@ -352,9 +354,29 @@ export class Volume implements FailoverPorts {
     this.#log.info({ slot: record.slot, from: record.worker, to: place }, 'moving a path');
     try {
       await this.release(record);
-      await this.#options.ownership.changeSlot(record.slot, { worker: place });
+      await this.#options.ownership.changeSlot(record.slot, { worker: place, state: 'idle' });
     } finally {
       this.#recover(record.slot, false);
+    }
+  }
+
+  /** Logs out of every path that has nothing in flight, and notes that the next owner has nothing to fence there. */
+  async #giveBack(map: MultipathDevice): Promise<void> {
+    const { ownership } = this.#options;
+    const drained = new Set(
+      map.paths
+        .filter(({ state, outstanding }) => state === PathState.Ready && outstanding === 0)
+        .map(({ slot }) => slot),
+    );
+    for (const record of ownership.record.slots) {
+      if (record.state !== 'assigned' || !drained.has(record.slot)) continue;
+      try {
+        await this.release(record);
+        await ownership.changeSlot(record.slot, { state: 'idle' });
+      } catch (error) {
+        // The next owner fences it, then.
+        this.#log.warn({ slot: record.slot, err: errorText(error) }, 'a path was not given back');
+      }
     }
   }
 
@@ -406,9 +428,7 @@ export class Volume implements FailoverPorts {
     this.#rebalancer?.cancel();
     if (options.release && this.#map !== null) {
       await this.#map.quiesce(RETIRE_TIMEOUT_MS);
-      const { slots } = this.#options.ownership.record;
-      const held = slots.filter(({ worker, state }) => worker !== '' && state === 'assigned');
-      await Promise.allSettled(held.map((record) => this.release(record)));
+      await this.#giveBack(this.#map);
     }
     await this.#map?.close();
   }

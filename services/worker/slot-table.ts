@@ -24,6 +24,7 @@ import type { PathHost } from '#link/host.ts';
 import type { PathDevice } from '#multipath/path.ts';
 import type { BufferPool } from '#wire/buffer-pool.ts';
 import { type Address, type Network, parseAddress } from '#wire/network.ts';
+import type { Authentication } from './authentication.ts';
 import { workerErrors } from './errors.ts';
 
 /** How often a seal looks whether the older epoch has drained. */
@@ -39,6 +40,7 @@ export interface SlotTableOptions {
   readonly workerIncarnation: string;
   readonly cluster: string;
   readonly initiatorName: (target: string) => string;
+  readonly authentication: Authentication;
   readonly sessionsMax: number;
   readonly connectTimeoutMs: number;
   readonly clock: Clock;
@@ -156,11 +158,13 @@ export class SlotTable implements PathHost {
     const { network, clock, rng, pool, cluster } = this.#options;
     const connectMs = Math.min(this.#options.connectTimeoutMs, request.timeoutMs);
     const portals = request.portals.map((text) => parseAddress(text, 3260) as Address);
+    const authentication = await this.#options.authentication(request.target);
     const session = await openSession({
       network,
       clock,
       rng,
       pool,
+      authentication,
       portals,
       targetName: request.target,
       initiatorName: this.#options.initiatorName(request.target),

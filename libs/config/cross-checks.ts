@@ -2,7 +2,7 @@ import type { Address } from '../wire/network.ts';
 import { lunHex, processId, volumePlans, workerLink } from './derive.ts';
 import { quote, UNIX_PATH_BYTES_MAX } from './formats.ts';
 import { nearest } from './nearest.ts';
-import type { OrionConfig } from './schema.ts';
+import type { OrionConfig, TargetAuthConfig } from './schema.ts';
 
 interface Reporter {
   report(path: string, text: string): void;
@@ -27,6 +27,47 @@ function checkTargets(config: OrionConfig, to: Reporter): void {
     reportDuplicates(target.portals, (portal) =>
       to.report(`targets.${at}.portals.${portal}`, 'is listed twice; each portal is one path'),
     );
+    checkAuth(target.auth, `targets.${at}.auth`, to);
+  }
+}
+
+function checkAuth(auth: TargetAuthConfig, path: string, to: Reporter): void {
+  checkSecretOf(auth, path, '', to);
+  checkSecretOf(auth, path, 'mutual_', to);
+  if (auth.mutual_user !== '' && auth.user === '') {
+    to.report(`${path}.user`, 'is missing: the target proves itself only to who proves itself');
+  }
+  const { secret_file: file, secret_env: env } = auth;
+  const isShared =
+    (file !== '' && file === auth.mutual_secret_file) ||
+    (env !== '' && env === auth.mutual_secret_env);
+  if (isShared) {
+    to.report(path, 'has one secret for both directions; each needs its own (RFC 7143 §9.2.1)');
+  }
+  if (!auth.algorithms.includes('md5')) {
+    to.report(`${path}.algorithms`, 'lacks "md5", which has to be offered (RFC 7143 §12.1.3)');
+  }
+  reportDuplicates(auth.algorithms, (at) =>
+    to.report(`${path}.algorithms.${at}`, 'is listed twice'),
+  );
+}
+
+/** A name has one secret, and a secret has a name. */
+function checkSecretOf(
+  auth: TargetAuthConfig,
+  path: string,
+  prefix: '' | 'mutual_',
+  to: Reporter,
+): void {
+  const given = [auth[`${prefix}secret_file`], auth[`${prefix}secret_env`]].filter(Boolean).length;
+  const user = `${prefix}user`;
+  const sources = `${prefix}secret_file or ${prefix}secret_env`;
+  if (given > 1) to.report(path, `has both ${sources.replace('or', 'and')}; give one`);
+  if (auth[`${prefix}user`] !== '' && given === 0) {
+    to.report(path, `has ${user} without a secret; give ${sources}`);
+  }
+  if (auth[`${prefix}user`] === '' && given > 0) {
+    to.report(path, `has ${sources} without ${user}`);
   }
 }
 

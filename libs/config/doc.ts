@@ -46,9 +46,15 @@ function tableDoc(name: string, node: SchemaNode): string {
     '',
     '| key | default | allowed | meaning |',
     '|---|---|---|---|',
-    ...keys.map(([key, child]) => row(key, child)),
+    ...keys.flatMap(([key, child]) => rows(key, child)),
     '',
   ].join('\n');
+}
+
+/** A table within a table: `auth = { user = "..." }`. */
+function rows(key: string, node: SchemaNode): string[] {
+  if (node.properties === undefined) return [row(key, node)];
+  return Object.entries(node.properties).map(([inner, child]) => row(`${key}.${inner}`, child));
 }
 
 function row(key: string, node: SchemaNode): string {

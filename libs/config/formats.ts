@@ -155,6 +155,28 @@ const directory = ofText('an absolute path', (text) => {
   return { value: text.length > 1 ? text.replace(/\/+$/, '') : text };
 });
 
+/** Not quoted in problems, like the next: what stands there may be the secret itself. */
+const filePath = ofText('an absolute path; "" for none', (text) =>
+  text === '' || text.startsWith('/') ? { value: text } : { problem: 'is not an absolute path' },
+);
+
+const envName = ofText('the name of an environment variable; "" for none', (text) =>
+  /^(?:[A-Za-z_][A-Za-z0-9_]{0,127})?$/.test(text)
+    ? { value: text }
+    : { problem: 'is no such name' },
+);
+
+/** RFC 7143 §6.1: a text-value has at most 255 bytes. */
+const CHAP_NAME_BYTES_MAX = 255;
+
+const chapName = ofText(
+  `a name of at most ${CHAP_NAME_BYTES_MAX} bytes without control characters; "" for none`,
+  (text) => {
+    if (byteLength(text) > CHAP_NAME_BYTES_MAX) return { problem: `has ${byteLength(text)} bytes` };
+    return /\p{Cc}/u.test(text) ? { problem: 'has a control character' } : { value: text };
+  },
+);
+
 /** Flat space addressing of SAM-5 §4.7 ends here; anything else is given as its 8 bytes. */
 export const LUN_NUMBER_MAX = 16383;
 
@@ -194,6 +216,9 @@ export const FORMATS = {
   busUrl,
   httpUrl,
   directory,
+  filePath,
+  envName,
+  chapName,
   lun,
   bytes,
 } as const satisfies Record<string, Format>;

@@ -227,6 +227,72 @@ describe('a problem is told with its place, its key, and what is allowed', () =>
       'orion.toml:10: targets.0.name: "iqn.2026-13.lab:disk1" has the month 13',
     ],
     [
+      'a secret in the file',
+      edit('[[volumes]]', 'auth = { user = "me", secret = "hunter2" }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth.secret: no secret belongs in the configuration; put it in a file of mode 0600 and name that in secret_file, or a variable in secret_env',
+    ],
+    [
+      'a password in the file',
+      edit('[[volumes]]', 'auth = { mutual_secret = "x", password = "hunter2" }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth.mutual_secret: no secret belongs in the configuration; put it in a file of mode 0600 and name that in mutual_secret_file, or a variable in mutual_secret_env',
+    ],
+    [
+      'a user without a secret',
+      edit('[[volumes]]', 'auth = { user = "me" }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth: has user without a secret; give secret_file or secret_env',
+    ],
+    [
+      'two places for one secret',
+      edit(
+        '[[volumes]]',
+        'auth = { user = "me", secret_file = "/s", secret_env = "S" }\n[[volumes]]',
+      ),
+      {},
+      'orion.toml:12: targets.0.auth: has both secret_file and secret_env; give one',
+    ],
+    [
+      'a secret of nobody',
+      edit('[[volumes]]', 'auth = { secret_file = "/s" }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth: has secret_file or secret_env without user',
+    ],
+    [
+      'a target that is to prove itself to nobody',
+      edit('[[volumes]]', 'auth = { mutual_user = "it", mutual_secret_env = "S" }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth.user: is missing: the target proves itself only to who proves itself',
+    ],
+    [
+      'one secret for both directions',
+      edit(
+        '[[volumes]]',
+        'auth = { user = "me", secret_env = "S", mutual_user = "it", mutual_secret_env = "S" }\n[[volumes]]',
+      ),
+      {},
+      'orion.toml:12: targets.0.auth: has one secret for both directions; each needs its own',
+    ],
+    [
+      'a list of algorithms without MD5',
+      edit('[[volumes]]', 'auth = { algorithms = ["sha256"] }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth.algorithms: lacks "md5", which has to be offered',
+    ],
+    [
+      'an algorithm that there is not',
+      edit('[[volumes]]', 'auth = { algorithms = ["md5", "md4"] }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth.algorithms.1: is the text "md4"; allowed: "md5", "sha1", "sha256", "sha3-256"',
+    ],
+    [
+      'a secret file without an absolute path',
+      edit('[[volumes]]', 'auth = { user = "me", secret_file = "s" }\n[[volumes]]'),
+      {},
+      'orion.toml:12: targets.0.auth.secret_file: is not an absolute path',
+    ],
+    [
       'a bad portal',
       edit('127.0.0.1:3261', 'host:99999'),
       {},
@@ -390,6 +456,14 @@ describe('a problem is told with its place, its key, and what is allowed', () =>
       lines.some((line) => line.startsWith(expected)),
       lines.join('\n'),
     ).toBe(true);
+  });
+
+  test('a secret that was written into the file is not repeated', () => {
+    const lines = ['secret', 'password', 'mutual_secret', 'secret_file', 'secret_env']
+      .map((key) => edit('[[volumes]]', `auth = { user = "me", ${key} = "hunter2!" }\n[[volumes]]`))
+      .flatMap((text) => problemsOf(text));
+    expect(lines.length).toBeGreaterThanOrEqual(5);
+    expect(lines.join('\n')).not.toContain('hunter2');
   });
 
   test('a missing file is named', () => {

@@ -139,6 +139,56 @@ const gateway = T.Object(
   { description: 'The front doors.' },
 );
 
+const secretKeys = (whose: string) => ({
+  file: str({
+    description: `File with the secret of ${whose}: mode 0600 or 0400, owned by the user that runs the workers or by root. It is read at every login.`,
+    default: '',
+    format: 'filePath',
+  }),
+  env: str({
+    description: `Environment variable with the secret of ${whose}, in place of a file.`,
+    default: '',
+    format: 'envName',
+  }),
+});
+const ourSecret = secretKeys('user');
+const theirSecret = secretKeys('mutual_user');
+
+const auth = T.Object(
+  {
+    user: str({
+      description: 'Name that we log in with by CHAP. Empty: no authentication.',
+      default: '',
+      format: 'chapName',
+    }),
+    secret_file: ourSecret.file,
+    secret_env: ourSecret.env,
+    mutual_user: str({
+      description:
+        'Name that the target has to prove itself as (mutual CHAP). Empty: it has to prove nothing.',
+      default: '',
+      format: 'chapName',
+    }),
+    mutual_secret_file: theirSecret.file,
+    mutual_secret_env: theirSecret.env,
+    algorithms: T.Array(
+      T.Union([T.Literal('md5'), T.Literal('sha1'), T.Literal('sha256'), T.Literal('sha3-256')]),
+      {
+        description:
+          'What is offered, the preferred one first. md5 has to be in the list. tgt means SHA-1 where others mean sha256: keep md5 first for it.',
+        default: ['md5', 'sha3-256', 'sha256', 'sha1'],
+        minItems: 1,
+        maxItems: 4,
+      },
+    ),
+    allow_weak_secrets: bool({
+      description: 'Take secrets below 12 bytes (96 bits), for connections that IPsec protects.',
+      default: false,
+    }),
+  },
+  { description: 'How we authenticate to the target; docs/authentication.md.' },
+);
+
 const target = T.Object(
   {
     name: str({ description: 'iSCSI name of the target.', format: 'iscsiName' }),
@@ -153,6 +203,7 @@ const target = T.Object(
       derived: 'iqn.2026-11.io.orion-iscsi:<node.cluster>',
       format: 'iscsiName',
     }),
+    auth,
   },
   { description: 'One iSCSI target.' },
 );
@@ -319,7 +370,8 @@ const iscsi = T.Object(
       effect: 'later',
     }),
     chap_authentication: bool({
-      description: 'Authenticate to targets with CHAP. This version logs in without.',
+      description:
+        'Authenticate to targets with CHAP. This version does so where `auth` in [[targets]] says who we are, whatever this key says.',
       default: true,
       effect: 'later',
     }),
@@ -329,7 +381,8 @@ const iscsi = T.Object(
       effect: 'later',
     }),
     target_authentication: bool({
-      description: 'Make targets authenticate to us (mutual CHAP). This version does not.',
+      description:
+        'Make targets authenticate to us (mutual CHAP). This version does so where `auth` in [[targets]] has a mutual_user, whatever this key says.',
       default: true,
       effect: 'later',
     }),
@@ -355,6 +408,7 @@ export type DeepReadonly<V> = V extends object
 /** The whole configuration, complete and frozen, with the names of the file. */
 export type OrionConfig = DeepReadonly<Static<typeof ConfigSchema>>;
 export type TargetConfig = OrionConfig['targets'][number];
+export type TargetAuthConfig = TargetConfig['auth'];
 export type VolumeConfig = OrionConfig['volumes'][number];
 
 /** A node of the schema as the loader and the docs walk it. */

@@ -79,6 +79,10 @@ export class ConfigWalker {
   #unknownKey(key: string, known: readonly string[], path: string): void {
     const what = path === '' ? 'table' : 'key';
     const meant = nearest(key, known);
+    if (SECRET_KEY.test(key)) {
+      this.report(join(path, key), noSecretsHere(key, known));
+      return;
+    }
     const home = homeOf(key);
     let advice = `known here: ${known.join(', ')}`;
     if (home !== null && home !== path.split('.')[0]) advice = `it belongs to [${home}]`;
@@ -139,6 +143,18 @@ export class ConfigWalker {
     }
     return result.value;
   }
+}
+
+/** What people call a key that they would put a secret in. */
+const SECRET_KEY = /(?:secret|password|passphrase)$/i;
+
+function noSecretsHere(key: string, known: readonly string[]): string {
+  const file = [`${key}_file`, 'secret_file'].find((name) => known.includes(name));
+  const where =
+    file === undefined
+      ? ''
+      : `; put it in a file of mode 0600 and name that in ${file}, or a variable in ${file.replace(/file$/, 'env')}`;
+  return `no secret belongs in the configuration${where}`;
 }
 
 interface LeafResult {

@@ -22,6 +22,8 @@ export interface OrionOptions {
   readonly embedded?: boolean;
   /** Lines of TOML for the [[volumes]] table. */
   readonly volume?: string;
+  /** Lines of TOML for the [[targets]] table. */
+  readonly target?: string;
   /** More TOML at the end of the file. */
   readonly extra?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -80,6 +82,7 @@ http_listen = "127.0.0.1:${httpPort}"
 [[targets]]
 name = ${JSON.stringify(options.targetName)}
 portals = ${JSON.stringify(options.portals)}
+${options.target ?? ''}
 [[volumes]]
 name = "${VOLUME_NAME}"
 target = ${JSON.stringify(options.targetName)}

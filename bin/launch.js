@@ -9,9 +9,13 @@ var ROOT = path.dirname(__dirname);
 var MAIN = path.join(ROOT, 'services', 'cli', 'main.ts');
 var PINNED = path.join(ROOT, 'node_modules', 'node', 'bin', 'node');
 
+// Compiled code is kept between starts, beside the packages it comes from; where that cannot be written it is not.
+var CACHE = path.join(ROOT, 'node_modules', '.cache', 'orion-iscsi');
+
 /** Runs orion-iscsi with `words` before the arguments of this process. */
 module.exports = function launch(words) {
   var args = words.concat(process.argv.slice(2));
+  if (process.env.NODE_COMPILE_CACHE === undefined) process.env.NODE_COMPILE_CACHE = CACHE;
   if (isGood()) return require('./launch-here.js')(MAIN, args);
   if (!fs.existsSync(PINNED)) {
     process.stderr.write(

@@ -34,6 +34,9 @@ function queueLength(): Selector {
   };
 }
 
+/** One I/O of so many goes to the path that was silent longest, or its average would stay what it once was. */
+const EXPLORE_EVERY = 64;
+
 /**
  * Expected wait: (commands in flight + 1) times the average latency of this kind and size of I/O, between two paths
  * chosen at random (with two paths: both). A path without a sample yet is tried first.
@@ -45,9 +48,10 @@ function latency(rng: Rng): Selector {
   return (paths, isWrite, bytes) => {
     const count = paths.length;
     if (count === 1) return paths[0]!;
-    turn = (turn + 1) % count;
-    let first = turn;
-    let second = (turn + 1) % count;
+    turn = (turn + 1) >>> 0;
+    if (turn % EXPLORE_EVERY === 0) return silentLongest(paths);
+    let first = turn % count;
+    let second = (first + 1) % count;
     if (count > 2) {
       first = rng.u32() % count;
       second = (first + 1 + (rng.u32() % (count - 1))) % count;
@@ -56,6 +60,12 @@ function latency(rng: Rng): Selector {
     const b = paths[second]!;
     return score(a, isWrite, bytes) <= score(b, isWrite, bytes) ? a : b;
   };
+}
+
+function silentLongest(paths: readonly PathEntry[]): PathEntry {
+  let oldest = paths[0]!;
+  for (const path of paths) if (path.lastGoodMs < oldest.lastGoodMs) oldest = path;
+  return oldest;
 }
 
 export function makeSelector(policy: Policy, rng: Rng): Selector {

@@ -15,6 +15,12 @@ export const NBD_INFLIGHT_BYTES_MAX = 64 * 1024 * 1024;
 /** Reply bytes that may wait for a client that does not read; at the bound its requests are not read. */
 export const CLIENT_UNSENT_BYTES_MAX = 64 * 1024 * 1024;
 
+/** Buffers that all clients of a process may hold together; beyond it each of them has to do with the next bound. */
+export const CLIENTS_HELD_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** What one client may then hold before its socket is not read; a single request may be larger. */
+export const CROWDED_CLIENT_BYTES_MAX = 1024 * 1024;
+
 /** Largest payload of one link frame; a longer I/O is split by the sender. */
 export const LINK_PAYLOAD_BYTES_MAX = 1024 * 1024;
 

@@ -1,5 +1,7 @@
 import {
   CLIENT_UNSENT_BYTES_MAX,
+  CLIENTS_HELD_BYTES_MAX,
+  CROWDED_CLIENT_BYTES_MAX,
   IO_BYTES_MAX,
   NBD_INFLIGHT_BYTES_MAX,
   NBD_INFLIGHT_REQUESTS_MAX,
@@ -21,6 +23,9 @@ export interface NbdLimits {
   readonly inflightRequestsMax: number;
   readonly inflightBytesMax: number;
   readonly unsentBytesMax: number;
+  /** When so much of the pool is taken, by whomever, each connection is held to `crowdedBytesMax`. */
+  readonly poolBytesMax: number;
+  readonly crowdedBytesMax: number;
   /** After our end of a connection the client has this long to close its own. */
   readonly closeMs: number;
   /** While draining, a client in its handshake has this long to notice. */
@@ -36,6 +41,8 @@ export const DEFAULT_NBD_LIMITS: NbdLimits = {
   inflightRequestsMax: NBD_INFLIGHT_REQUESTS_MAX,
   inflightBytesMax: NBD_INFLIGHT_BYTES_MAX,
   unsentBytesMax: CLIENT_UNSENT_BYTES_MAX,
+  poolBytesMax: CLIENTS_HELD_BYTES_MAX,
+  crowdedBytesMax: CROWDED_CLIENT_BYTES_MAX,
   closeMs: 2_000,
   drainHandshakeMs: 500,
 };

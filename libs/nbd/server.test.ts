@@ -563,6 +563,37 @@ describe('bounds', () => {
     peer.leave();
   });
 
+  test('many clients that never read hold little each once they hold much together; a good one goes on', async () => {
+    const [poolBytesMax, crowdedBytesMax] = [MIB, 128 * 1024];
+    await start({ limits: { poolBytesMax, crowdedBytesMax } });
+    const reads = Array.from({ length: 100 }, () =>
+      rawRequest({ command: NbdCmd.Read, offset: 0, length: 64 * 1024 }),
+    );
+    const deaf: RawPeer[] = [];
+    for (let i = 0; i < 8; i++) {
+      const peer = await connect();
+      deaf.push(peer);
+      await peer.go('vol');
+      peer.stream.pause();
+      peer.send(...reads);
+      await waitFor('the server pauses', () => server.connections()[i]!.paused);
+    }
+    expect(pool.takenBytes).toBeLessThanOrEqual(poolBytesMax + 9 * (crowdedBytesMax + 64 * 1024));
+    const good = await connect();
+    await good.go('vol');
+    for (let i = 0; i < 20; i++) await good.expectAlive();
+    good.leave();
+    // Each of them still gets everything when it begins to read.
+    for (const peer of deaf) {
+      peer.stream.resume();
+      for (let i = 0; i < reads.length; i++) {
+        await peer.reply();
+        await peer.take(64 * 1024);
+      }
+      peer.leave();
+    }
+  });
+
   test('a client that dies while its requests are in flight is listed until they have settled', async () => {
     await start();
     const peer = await connect();

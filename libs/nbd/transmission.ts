@@ -171,8 +171,10 @@ export class Transmission {
   /** Replies that wait for the client and those that will come count together: this bounds a client's memory. */
   #hasRoom(request: NbdRequest): boolean {
     if (this.#inflight === 0 && this.#o.out.unsentBytes === 0) return true;
-    const { limits, out } = this.#o;
+    const { limits, out, pool } = this.#o;
     const bytes = this.#inflightBytes + payloadBytes(request);
+    const crowded = pool.takenBytes > limits.poolBytesMax;
+    if (crowded && bytes + out.unsentBytes > limits.crowdedBytesMax) return false;
     return (
       this.#inflight < limits.inflightRequestsMax &&
       bytes <= limits.inflightBytesMax &&

@@ -200,11 +200,15 @@ describeWith(['tgtd', 'tgtadm', 'nats-server'], 'I/O goes on', () => {
         await pause(15_000);
         await nats.restart();
         await waitFor('/readyz', async () => (await readiness()).status === 200);
-        const log = orion.process.stderr();
         for (const id of ['n1-c0', 'n1-w0', 'n1-w1', 'n1-g0']) {
-          const own = log.split('\n').filter((line) => line.includes(`"id":"${id}"`));
-          expect(own.some((line) => line.includes('the bus is away: I/O goes on'))).toBe(true);
-          expect(own.some((line) => line.includes('the bus is back'))).toBe(true);
+          await waitFor(`both lines in the log of ${id}`, () => {
+            const own = orion.process
+              .stderr()
+              .split('\n')
+              .filter((line) => line.includes(`"id":"${id}"`));
+            const says = (text: string): boolean => own.some((line) => line.includes(text));
+            return says('the bus is away: I/O goes on') && says('the bus is back');
+          });
         }
       });
     } finally {

@@ -30,8 +30,13 @@ describe('codec', () => {
   });
 
   test('any value of JSON comes back as it was', () => {
+    // Through JSON first, which knows no -0; and msgpackr renames __proto__ on purpose.
+    const values = fc
+      .jsonValue()
+      .filter((value) => !JSON.stringify(value).includes('__proto__'))
+      .map((value) => JSON.parse(JSON.stringify(value)) as unknown);
     fc.assert(
-      fc.property(fc.jsonValue(), (value) => {
+      fc.property(values, (value) => {
         expect(decodePayload(encodePayload(value, 's'), 's')).toEqual(value);
       }),
     );

@@ -139,6 +139,12 @@ const gateway = T.Object(
   { description: 'The front doors.' },
 );
 
+const digest = (what: string) =>
+  T.Union([T.Literal('none'), T.Literal('crc32c'), T.Literal('prefer-crc32c')], {
+    description: `${what} "crc32c" insists on it: the login fails where the target does not take it. "prefer-crc32c" goes without it there.`,
+    default: 'none',
+  });
+
 const secretKeys = (whose: string) => ({
   file: str({
     description: `File with the secret of ${whose}: mode 0600 or 0400, owned by the user that runs the workers or by root. It is read at every login.`,
@@ -203,6 +209,12 @@ const target = T.Object(
       derived: 'iqn.2026-11.io.orion-iscsi:<node.cluster>',
       format: 'iscsiName',
     }),
+    header_digest: digest(
+      'A checksum over the header of every PDU, which finds what TCP lets through.',
+    ),
+    data_digest: digest(
+      'A checksum over the data of every PDU, which finds what TCP lets through. It costs processor time.',
+    ),
     auth,
   },
   { description: 'One iSCSI target.' },

@@ -3,9 +3,18 @@ import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address, ByteStream, Network, StreamSink } from '../wire/network.ts';
 import { OutQueue } from '../wire/out-queue.ts';
 import { Receiver } from '../wire/receiver.ts';
-import { protocolError } from './errors.ts';
-import { LOGIN_SEGMENT_BYTES } from './keys.ts';
+import { iscsiErrors, protocolError } from './errors.ts';
+import { LOGIN_SEGMENT_BYTES, type Params } from './keys.ts';
 import { At, BHS_BYTES, Bit, i32, padOf, u24 } from './pdu/bhs.ts';
+import {
+  DIGEST_BYTES,
+  Digest,
+  digestOf,
+  isDigest,
+  putDigest,
+  SEALED_BHS_BYTES,
+  sealHeader,
+} from './pdu/digest.ts';
 import { encodeHeader, type RequestPdu } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
 import type { Task } from './task-table.ts';
@@ -24,12 +33,12 @@ export interface ConnectionHandler {
   lost(connection: Connection, error: Error | null): void;
 }
 
-const Expect = { Header: 0, DataIn: 1, Body: 2, Pad: 3 } as const;
+const Expect = { Header: 0, DataIn: 1, Body: 2, Pad: 3, DataInDigest: 4 } as const;
 const NO_DATA = Buffer.alloc(0);
 
 /**
  * One TCP connection to a target: cuts the stream into PDUs and sends PDUs. It knows no commands and no login. Payload of
- * Data-In is received straight into the memory of its task. Digests would be two more segments per PDU, here.
+ * Data-In is received straight into the memory of its task, and delivered once its digest is known to be right.
  */
 export class Connection implements StreamSink {
   readonly cid: number;
@@ -42,6 +51,11 @@ export class Connection implements StreamSink {
   /** Grows with whatever arrives: any byte is a sign of life. */
   rxEvents = 0;
   bytesIn = 0;
+  /** What a header takes, with its digest. */
+  headerBytes = BHS_BYTES;
+  /** Set by `useDigests`. */
+  headerDigest = false;
+  dataDigest = false;
 
   /** The Data-In that is being received, set by `dataInHeader`. */
   rxTask: Task | null = null;
@@ -63,6 +77,8 @@ export class Connection implements StreamSink {
   #dead = false;
   readonly #header = Buffer.alloc(BHS_BYTES);
   #bodyLength = 0;
+  /** CRC32C of the Data-In at hand, without its pad bytes. */
+  #dataInCrc = 0;
 
   constructor(cid: number, handler: ConnectionHandler) {
     this.cid = cid;
@@ -122,11 +138,42 @@ export class Connection implements StreamSink {
   send(pdu: RequestPdu, data: Uint8Array = NO_DATA): void {
     if (this.#dead) return;
     const out = this.out;
-    const at = out.reserve(BHS_BYTES);
+    const at = out.reserve(this.headerBytes);
     pdu.dataSegmentLength = data.length;
     encodeHeader(pdu, out.slab, at);
-    out.append(data);
-    this.pad(data.length);
+    this.seal(out.slab, at);
+    this.appendSegment(data);
+  }
+
+  /** The digests that were agreed on hold from the next PDU on, in both directions (§6.3, full feature phase only). */
+  useDigests({ HeaderDigest, DataDigest }: Params): void {
+    this.headerDigest = HeaderDigest === Digest.Crc32c;
+    this.dataDigest = DataDigest === Digest.Crc32c;
+    this.headerBytes = this.headerDigest ? SEALED_BHS_BYTES : BHS_BYTES;
+    if (this.#expect === Expect.Header) this.#receiver.want(this.headerBytes);
+  }
+
+  /** Ends a header in the room that was reserved for it. */
+  seal(slab: Buffer, at: number): void {
+    if (this.headerDigest) sealHeader(slab, at);
+  }
+
+  /** Queues a data segment with its pad bytes and its digest; it must not change before it has left. */
+  appendSegment(data: Uint8Array): void {
+    this.out.append(data);
+    if (this.dataDigest && data.length > 0) this.#padWithDigest(data);
+    else this.pad(data.length);
+  }
+
+  /** §11.2.3: the digest is about the pad bytes too. */
+  #padWithDigest(data: Uint8Array): void {
+    const pad = padOf(data.length);
+    const out = this.out;
+    const at = out.reserve(pad + DIGEST_BYTES);
+    const { slab } = out;
+    slab.fill(0, at, at + pad);
+    const crc = digestOf(data, 0, data.length);
+    putDigest(slab, at + pad, pad === 0 ? crc : digestOf(slab, at, pad, crc));
   }
 
   /** §4.2.2.2: a status that is missing cannot be asked for at ErrorRecoveryLevel 0 (§7.9). */
@@ -178,10 +225,18 @@ export class Connection implements StreamSink {
         this.#onHeader(buffer, at);
         return;
       case Expect.DataIn:
+        if (this.dataDigest) {
+          this.#onDataInWhole(buffer, at);
+          return;
+        }
         if (!this.#wantPad(this.rxLength)) this.#wantHeader();
         this.handler.dataIn(this);
         return;
+      case Expect.DataInDigest:
+        this.#onDataInDigest(buffer, at);
+        return;
       case Expect.Body: {
+        if (this.dataDigest) this.#checkBody(buffer, at);
         const body = buffer.subarray(at, at + this.#bodyLength);
         this.#wantHeader();
         this.handler.pdu(this, this.#header, 0, body);
@@ -194,7 +249,31 @@ export class Connection implements StreamSink {
 
   #wantHeader(): void {
     this.#expect = Expect.Header;
-    this.#receiver.want(BHS_BYTES);
+    this.#receiver.want(this.headerBytes);
+  }
+
+  /** The bytes stand in the memory of the task, which stays unanswered until their digest is there. */
+  #onDataInWhole(buffer: Buffer, at: number): void {
+    this.#dataInCrc = digestOf(buffer, at, this.rxLength);
+    this.#expect = Expect.DataInDigest;
+    this.#receiver.want(padOf(this.rxLength) + DIGEST_BYTES);
+    // Read together with the header behind it, and not with the data behind that.
+    this.#receiver.ahead = this.headerBytes;
+  }
+
+  #onDataInDigest(buffer: Buffer, at: number): void {
+    this.#receiver.ahead = 0;
+    const pad = padOf(this.rxLength);
+    const crc = digestOf(buffer, at, pad, this.#dataInCrc);
+    if (!isDigest(buffer, at + pad, crc)) throw iscsiErrors.make('ISCSI_DIGEST_DATA');
+    this.#wantHeader();
+    this.handler.dataIn(this);
+  }
+
+  #checkBody(buffer: Buffer, at: number): void {
+    const padded = this.#bodyLength + padOf(this.#bodyLength);
+    if (isDigest(buffer, at + padded, digestOf(buffer, at, padded))) return;
+    throw iscsiErrors.make('ISCSI_DIGEST_DATA');
   }
 
   #wantPad(length: number): boolean {
@@ -206,6 +285,10 @@ export class Connection implements StreamSink {
   }
 
   #onHeader(buffer: Buffer, at: number): void {
+    // §7.8: before any field is used. Where the next PDU begins is in the header, so it is not known any more.
+    if (this.headerDigest && !isDigest(buffer, at + BHS_BYTES, digestOf(buffer, at, BHS_BYTES))) {
+      throw iscsiErrors.make('ISCSI_DIGEST_HEADER');
+    }
     const length = u24(buffer, at + At.dataSegmentLength);
     // Checked before anything is allocated or received (§13.12).
     if (length > this.ownSegmentBytes) {
@@ -229,7 +312,7 @@ export class Connection implements StreamSink {
     buffer.copy(this.#header, 0, at, at + BHS_BYTES);
     this.#bodyLength = length;
     this.#expect = Expect.Body;
-    this.#receiver.want(length + padOf(length));
+    this.#receiver.want(length + padOf(length) + (this.dataDigest ? DIGEST_BYTES : 0));
   }
 
   #onDataInHeader(buffer: Buffer, at: number, length: number): void {

@@ -74,6 +74,16 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: peer,
     outcome: 'unknown',
   },
+  ISCSI_DIGEST_HEADER: {
+    text: 'the header of a PDU from the target does not have the digest that came with it',
+    hint: 'Bytes change on their way: look at the switches, network cards and memory between. The session is opened anew.',
+    outcome: 'unknown',
+  },
+  ISCSI_DIGEST_DATA: {
+    text: 'the data of a PDU from the target do not have the digest that came with them',
+    hint: 'Bytes change on their way: look at the switches, network cards and memory between. The session is opened anew.',
+    outcome: 'unknown',
+  },
   ISCSI_CONNECTION_LOST: {
     text: 'the connection to the target is lost',
     hint: 'Look at the network and at the log of the target.',

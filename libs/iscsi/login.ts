@@ -239,6 +239,10 @@ export class LoginMachine {
   }
 
   #takeAnswer(name: KeyName, offer: string, value: string): string | null {
+    const key = keyOf(name);
+    if (isSpecialAnswer(value) && key.type === 'list' && !offer.split(',').includes(key.default)) {
+      return `the target does not take ${name}=${offer} (§${key.section}), and we insist on it`;
+    }
     if (value === 'Irrelevant') return null; // the default stays
     if (value === 'NotUnderstood') {
       if (OPTIONAL_KEYS.includes(name)) return null;

@@ -77,6 +77,7 @@ export class IscsiSession implements ConnectionHandler {
     this.#connection = connection;
     connection.peerSegmentBytes = login.targetSegmentBytes;
     connection.ownSegmentBytes = login.ourSegmentBytes;
+    connection.useDigests(login.params);
     connection.expStatSn = (login.statSn + 1) | 0;
     connection.out.onRelease(() => this.#onFlushed());
     this.#table = new TaskTable((task) => this.#onExpired(task));

@@ -1,7 +1,7 @@
 import { putReadWrite } from '../scsi/read-write.ts';
 import type { Connection } from './connection.ts';
 import { protocolError } from './errors.ts';
-import { At, BHS_BYTES, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
+import { At, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 import { cdbOf, Direction, type Task } from './task-table.ts';
@@ -38,7 +38,7 @@ export function sendCommand(
     unsolicited = params.initialR2t ? immediate : first;
   }
   const out = connection.out;
-  const at = out.reserve(BHS_BYTES);
+  const at = out.reserve(connection.headerBytes);
   const slab = out.slab;
   task.cmdSn = cmdSn;
   task.firstSeq = out.seq;
@@ -65,6 +65,7 @@ export function sendCommand(
     const cdb = cdbOf(task);
     for (let i = 0; i < CDB_BYTES; i++) slab[at + At.cdb + i] = cdb[i]!;
   }
+  connection.seal(slab, at);
   if (immediate > 0) appendData(connection, task, 0, immediate);
   if (unsolicited > immediate) {
     sendDataOut(connection, task, RESERVED_TAG | 0, immediate, unsolicited - immediate);
@@ -75,8 +76,7 @@ export function sendCommand(
 function appendData(connection: Connection, task: Task, offset: number, length: number): void {
   const from = task.dataAt + offset;
   const whole = from === 0 && length === task.data.length;
-  connection.out.append(whole ? task.data : task.data.subarray(from, from + length));
-  connection.pad(length);
+  connection.appendSegment(whole ? task.data : task.data.subarray(from, from + length));
 }
 
 /** One sequence of Data-Out: unsolicited, or what an R2T asked for (§11.7). */
@@ -93,7 +93,7 @@ function sendDataOut(
   let dataSn = 0;
   for (let from = offset; from < end; from += segment) {
     const bytes = Math.min(segment, end - from);
-    const at = out.reserve(BHS_BYTES);
+    const at = out.reserve(connection.headerBytes);
     const slab = out.slab;
     slab[at] = Opcode.DataOut;
     slab[at + 1] = from + bytes === end ? Bit.final : 0;
@@ -111,6 +111,7 @@ function sendDataOut(
     putU32(slab, at + At.dataSn, dataSn);
     putU32(slab, at + At.bufferOffset, from);
     putU32(slab, at + 44, 0);
+    connection.seal(slab, at);
     appendData(connection, task, from, bytes);
     dataSn += 1;
   }

@@ -145,6 +145,23 @@ export class Connection implements StreamSink {
     this.protocolError('a data segment longer than we declared');
   }
 
+  onWrongDigest(part: 'header' | 'data', header: Buffer, at: number): void {
+    // §7.8: where the next PDU begins is not known after a header that is wrong.
+    if (part === 'header') return this.drop('wrong header digest');
+    // §7.8 lets a target of ErrorRecoveryLevel 0 end it; it tells what it found first.
+    if (this.session !== null) {
+      const copy = Buffer.from(header.subarray(at, at + BHS_BYTES));
+      this.sender.reject(RejectReason.DataDigestError, copy, this.session);
+    }
+    this.end();
+  }
+
+  /** The last answer of the login is sent: what was agreed on holds from here on, in both directions. */
+  useDigests(header: boolean, data: boolean): void {
+    this.sender.useDigests(header, data);
+    this.receiver.useDigests(header, data);
+  }
+
   // The phases
 
   /** The login is done. */
@@ -214,6 +231,10 @@ export class Connection implements StreamSink {
     }
     const verdict = this.engine.faults.onPdu(this, 'sent', opcode);
     if (verdict === 'go') return true;
+    if (verdict === 'header-bit' || verdict === 'data-bit') {
+      this.sender.damageNext(verdict);
+      return true;
+    }
     if (verdict === 'cut') this.#flushThen(() => this.drop('fault'));
     else if (verdict !== 'drop') this.#corrupt(verdict, opcode);
     return false;

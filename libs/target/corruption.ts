@@ -1,6 +1,6 @@
 import type { Rng } from '../core/rng.ts';
 import { At, BHS_BYTES, putU24 } from '../iscsi/pdu/bhs.ts';
-import type { Corruption } from './faults.ts';
+import type { Nonsense } from './faults.ts';
 
 const GARBAGE_BYTES = 4096;
 const TRUNCATED_BYTES = 20;
@@ -9,7 +9,7 @@ const TRUNCATED_BYTES = 20;
 const UNKNOWN_OPCODE = 0x2f;
 
 /** What a broken target sends instead of a PDU of `opcode`. */
-export function corruptBytes(kind: Corruption, opcode: number, rng: Rng): Buffer {
+export function corruptBytes(kind: Nonsense, opcode: number, rng: Rng): Buffer {
   const header = Buffer.alloc(BHS_BYTES);
   header[At.opcode] = kind === 'unknown-opcode' ? UNKNOWN_OPCODE : opcode;
   header[At.flags] = 0x80;

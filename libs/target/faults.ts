@@ -4,6 +4,7 @@ import type { Address } from '../wire/network.ts';
 import { type CommandMatch, matches } from './command-match.ts';
 import type { Fault } from './fault.ts';
 import { HeldWrites, type HoldMatch } from './held-writes.ts';
+import type { BitFlip } from './pdu-sender.ts';
 import { fixedSense, type SenseCode, Status } from './scsi-codes.ts';
 import type { Task } from './task.ts';
 
@@ -29,7 +30,10 @@ export interface LoginMatch {
 }
 
 /** What is sent instead of a PDU; the connection ends after it. */
-export type Corruption = 'garbage' | 'oversized' | 'truncated' | 'unknown-opcode';
+export type Nonsense = 'garbage' | 'oversized' | 'truncated' | 'unknown-opcode';
+
+/** Nonsense, or a PDU with one bit of its header or data changed after its digests were made; the connection goes on. */
+export type Corruption = Nonsense | BitFlip;
 
 export type PduVerdict = 'go' | 'cut' | 'drop' | Corruption;
 
@@ -176,7 +180,7 @@ export class Faults {
     return this.#armPdu('drop', match, 'drop');
   }
 
-  /** Sends nonsense instead of the nth PDU, then ends the connection. */
+  /** Sends nonsense instead of the nth PDU, then ends the connection; or sends the PDU with one bit changed. */
   corrupt(kind: Corruption, match: Omit<PduMatch, 'direction'> = {}): Fault {
     return this.#armPdu(kind, { ...match, direction: 'sent' }, kind);
   }

@@ -164,6 +164,9 @@ export class LoginPhase implements Phase {
       true,
       encodeText(answers),
     );
+    if (session === null) return;
+    const { headerDigest, dataDigest } = session.params;
+    this.#connection.useDigests(headerDigest, dataDigest);
   }
 
   /** The session begins; what the nexus had before is over before the initiator hears of it. */

@@ -8,6 +8,7 @@ import {
   parseValue,
 } from '../iscsi/keys.ts';
 import { normalizeName } from '../iscsi/names.ts';
+import { Digest } from '../iscsi/pdu/digest.ts';
 import { LoginStage } from '../iscsi/pdu/opcodes.ts';
 import type { TextPair } from '../iscsi/text.ts';
 import type { ChapGuard } from './chap.ts';
@@ -120,8 +121,9 @@ export class Negotiation {
     const params = this.#params;
     switch (name) {
       case 'HeaderDigest':
+        return params.headerDigest;
       case 'DataDigest':
-        return 'None';
+        return params.dataDigest;
       case 'InitialR2T':
         return params.initialR2T;
       case 'ImmediateData':
@@ -165,6 +167,8 @@ export class Negotiation {
     };
     const maxBurstLength = value<number>('MaxBurstLength');
     return {
+      headerDigest: value<string>('HeaderDigest') === Digest.Crc32c,
+      dataDigest: value<string>('DataDigest') === Digest.Crc32c,
       initialR2T: value<boolean>('InitialR2T'),
       immediateData: value<boolean>('ImmediateData'),
       maxOutstandingR2T: value<number>('MaxOutstandingR2T'),

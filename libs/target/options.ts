@@ -26,6 +26,9 @@ export interface TargetParams {
   readonly commandWindow?: number;
   /** Pings initiators that were silent so long, and drops those that do not answer; 0, the default: never. */
   readonly nopIntervalMs?: number;
+  /** The digests that are taken, from the list that an initiator offers; `None` by default. */
+  readonly headerDigest?: 'None' | 'CRC32C' | 'CRC32C,None';
+  readonly dataDigest?: 'None' | 'CRC32C' | 'CRC32C,None';
 }
 
 /** Where real targets differ, and initiators must not rely on either. */
@@ -88,4 +91,6 @@ export const DEFAULT_PARAMS: Required<TargetParams> = {
   maxOutstandingR2T: 4,
   commandWindow: 128,
   nopIntervalMs: 0,
+  headerDigest: 'None',
+  dataDigest: 'None',
 };

@@ -1,10 +1,22 @@
 import { At, BHS_BYTES, padOf, u24 } from '../iscsi/pdu/bhs.ts';
+import { DIGEST_BYTES, digestOf, isDigest, SEALED_BHS_BYTES } from '../iscsi/pdu/digest.ts';
 import { CONTIGUOUS_BYTES_MAX, Receiver } from '../wire/receiver.ts';
 
 /** Where data goes that nobody wants. Shared by all connections: its contents mean nothing. */
 const WASTE = Buffer.allocUnsafeSlow(64 * 1024);
 
-type Phase = 'header' | 'ahs' | 'collect' | 'into' | 'skip';
+/** Data that nobody wants and that has a digest is looked at in pieces of this size. */
+const SKIP_BYTES_MAX = WASTE.length;
+
+type Phase =
+  | 'header'
+  | 'sealed-header'
+  | 'ahs'
+  | 'sealed-ahs'
+  | 'collect'
+  | 'into'
+  | 'skip'
+  | 'digest';
 
 export interface PduHandler {
   /** Data segments may be this long. */
@@ -18,6 +30,8 @@ export interface PduHandler {
   onData(data: Buffer | null): void;
   /** The header announces more than we declared to take; nothing more is received. */
   onOversized(dataLength: number): void;
+  /** A digest is not that of what came; nothing more is received. */
+  onWrongDigest(part: 'header' | 'data', header: Buffer, at: number): void;
 }
 
 /** Cuts the byte stream of an initiator into PDUs. Additional header segments are skipped: no CDB here is that long. */
@@ -27,10 +41,18 @@ export class PduReceiver {
   #phase: Phase = 'header';
   #dataLength = 0;
   #skipLength = 0;
+  /** Length of the segment that was asked for. */
+  #arriving = 0;
   #into: Buffer | null = null;
   #intoAt = 0;
   #skipped = false;
   #stopped = false;
+  #headerDigest = false;
+  #dataDigest = false;
+  /** CRC32C of the data segment so far. */
+  #crc = 0;
+  /** The header at hand, kept for what is told of its data, and while its additional segments arrive. */
+  readonly #kept = Buffer.alloc(BHS_BYTES);
 
   constructor(handler: PduHandler) {
     this.#handler = handler;
@@ -60,6 +82,12 @@ export class PduReceiver {
     this.#receiver.stop();
   }
 
+  /** From the PDU after the one that is being handled. */
+  useDigests(header: boolean, data: boolean): void {
+    this.#headerDigest = header;
+    this.#dataDigest = data;
+  }
+
   /** The data segment that follows goes into `buffer` from `at` on, as far as it has room; the rest is dropped. */
   place(buffer: Buffer, at: number): void {
     this.#into = buffer;
@@ -75,14 +103,61 @@ export class PduReceiver {
     switch (this.#phase) {
       case 'header':
         return this.#header(buffer, at);
+      case 'sealed-header':
+        return this.#sealedHeader(buffer, at);
       case 'ahs':
         return this.#wantData();
+      case 'sealed-ahs':
+        return this.#sealedAhs(buffer, at);
       case 'collect':
-        return this.#finish(buffer.subarray(at, at + this.#dataLength));
+        return this.#collected(buffer, at);
       case 'into':
       case 'skip':
+        if (this.#dataDigest) this.#crc = digestOf(buffer, at, this.#arriving, this.#crc);
         return this.#wantSkip();
+      case 'digest':
+        if (!isDigest(buffer, at, this.#crc)) return this.#wrongDigest('data');
+        return this.#finish(null);
     }
+  }
+
+  /** The basic header and four bytes: its digest, or the begin of its additional segments. */
+  #sealedHeader(buffer: Buffer, at: number): void {
+    const ahsLength = buffer[at + At.totalAhsLength]! * 4;
+    if (ahsLength === 0) {
+      if (isDigest(buffer, at + BHS_BYTES, digestOf(buffer, at, BHS_BYTES))) {
+        return this.#header(buffer, at);
+      }
+      buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
+      return this.#wrongDigest('header');
+    }
+    buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
+    this.#crc = digestOf(buffer, at, SEALED_BHS_BYTES);
+    this.#phase = 'sealed-ahs';
+    this.#arriving = ahsLength;
+    this.#receiver.want(ahsLength);
+  }
+
+  /** The rest of the additional segments, and the digest of them all (§11.2.3). */
+  #sealedAhs(buffer: Buffer, at: number): void {
+    const rest = this.#arriving - DIGEST_BYTES;
+    const crc = digestOf(buffer, at, rest, this.#crc);
+    if (!isDigest(buffer, at + rest, crc)) return this.#wrongDigest('header');
+    this.#header(this.#kept, 0);
+  }
+
+  #wrongDigest(part: 'header' | 'data'): void {
+    this.stop();
+    this.#handler.onWrongDigest(part, this.#kept, 0);
+  }
+
+  #collected(buffer: Buffer, at: number): void {
+    if (this.#dataDigest) {
+      const padded = this.#dataLength + padOf(this.#dataLength);
+      const isRight = isDigest(buffer, at + padded, digestOf(buffer, at, padded));
+      if (!isRight) return this.#wrongDigest('data');
+    }
+    this.#finish(buffer.subarray(at, at + this.#dataLength));
   }
 
   #header(buffer: Buffer, at: number): void {
@@ -94,9 +169,14 @@ export class PduReceiver {
     }
     this.#into = null;
     this.#skipped = false;
+    const wasSealed = this.#phase !== 'header';
+    if (this.#dataDigest && buffer !== this.#kept) {
+      buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
+    }
     this.#handler.onHeader(buffer, at, this.#dataLength);
     if (this.#stopped) return;
-    if (ahsLength === 0) return this.#wantData();
+    // With a header digest the additional segments came before it.
+    if (ahsLength === 0 || wasSealed) return this.#wantData();
     this.#phase = 'ahs';
     this.#receiver.want(ahsLength);
   }
@@ -105,23 +185,35 @@ export class PduReceiver {
     const length = this.#dataLength;
     if (length === 0) return this.#wantHeader();
     const padded = length + padOf(length);
-    if (this.#into === null && !this.#skipped && padded <= CONTIGUOUS_BYTES_MAX) {
+    const digest = this.#dataDigest ? DIGEST_BYTES : 0;
+    this.#crc = 0;
+    if (this.#into === null && !this.#skipped && padded + digest <= CONTIGUOUS_BYTES_MAX) {
       this.#phase = 'collect';
-      return this.#receiver.want(padded);
+      return this.#receiver.want(padded + digest);
     }
     const placed = this.#into === null ? 0 : Math.min(length, this.#into.length - this.#intoAt);
     this.#skipLength = padded - Math.max(0, placed);
     if (placed <= 0) return this.#wantSkip();
     this.#phase = 'into';
+    this.#arriving = placed;
     this.#receiver.want(placed, this.#into, this.#intoAt);
   }
 
   #wantSkip(): void {
-    if (this.#skipLength === 0) return this.#finish(null);
-    const length = Math.min(this.#skipLength, WASTE.length);
+    if (this.#skipLength === 0) return this.#wantDigest();
+    const length = Math.min(this.#skipLength, SKIP_BYTES_MAX);
     this.#skipLength -= length;
     this.#phase = 'skip';
-    this.#receiver.want(length, WASTE, 0);
+    this.#arriving = length;
+    // What other connections throw away meanwhile would spoil the digest.
+    if (this.#dataDigest) this.#receiver.want(length);
+    else this.#receiver.want(length, WASTE, 0);
+  }
+
+  #wantDigest(): void {
+    if (!this.#dataDigest) return this.#finish(null);
+    this.#phase = 'digest';
+    this.#receiver.want(DIGEST_BYTES);
   }
 
   #finish(data: Buffer | null): void {
@@ -130,7 +222,7 @@ export class PduReceiver {
   }
 
   #wantHeader(): void {
-    this.#phase = 'header';
-    this.#receiver.want(BHS_BYTES);
+    this.#phase = this.#headerDigest ? 'sealed-header' : 'header';
+    this.#receiver.want(this.#headerDigest ? SEALED_BHS_BYTES : BHS_BYTES);
   }
 }

@@ -1,4 +1,11 @@
 import { At, BHS_BYTES, Bit, NO_LUN, padOf, putCommon, putU32 } from '../iscsi/pdu/bhs.ts';
+import {
+  DIGEST_BYTES,
+  digestOf,
+  putDigest,
+  SEALED_BHS_BYTES,
+  sealHeader,
+} from '../iscsi/pdu/digest.ts';
 import { encodeHeader, type ResponsePdu } from '../iscsi/pdu/index.ts';
 import { Opcode, RESERVED_TAG, type RejectReason } from '../iscsi/pdu/opcodes.ts';
 import { snNext, unsigned } from '../iscsi/pdu/sn.ts';
@@ -11,6 +18,13 @@ import type { Burst, Task } from './task.ts';
 const INLINE_BYTES_MAX = 16 * 1024;
 
 const PADDING = Buffer.alloc(3);
+
+/** The bit that is damaged in a header: in a response it makes GOOD of CHECK CONDITION, and the other way round. */
+const FLIPPED_AT = At.status;
+const FLIPPED_BIT = 0x02;
+
+/** What a network may do to a PDU that nobody notices without digests. */
+export type BitFlip = 'header-bit' | 'data-bit';
 
 type WithoutSns<T> = T extends ResponsePdu
   ? Omit<T, 'expCmdSn' | 'maxCmdSn' | 'dataSegmentLength' | 'statSn'>
@@ -27,6 +41,10 @@ export class PduSender {
   readonly #pool: BufferPool;
   /** Asked before each PDU: false when it is not to be sent. */
   readonly #maySend: (opcode: number) => boolean;
+  #headerBytes = BHS_BYTES;
+  #dataDigest = false;
+  /** What to change in the PDU that is being sent, after its digests were made: a fault. */
+  #flip: BitFlip | null = null;
 
   constructor(
     out: OutQueue,
@@ -50,7 +68,7 @@ export class PduSender {
     const statSn = unsigned(this.statSn);
     if (advance) this.statSn = snNext(this.statSn);
     if (!this.#maySend(body.opcode)) return;
-    const at = this.#out.reserve(BHS_BYTES);
+    const at = this.#out.reserve(this.#headerBytes);
     const pdu = {
       ...body,
       statSn,
@@ -59,7 +77,26 @@ export class PduSender {
       dataSegmentLength: data.length,
     } as ResponsePdu;
     encodeHeader(pdu, this.#out.slab, at);
+    this.#seal(this.#out.slab, at);
     this.#appendData(data);
+  }
+
+  /** From the next PDU on: digests belong to the full feature phase alone (§13.1). */
+  useDigests(header: boolean, data: boolean): void {
+    this.#headerBytes = header ? SEALED_BHS_BYTES : BHS_BYTES;
+    this.#dataDigest = data;
+  }
+
+  /** The PDU that is about to be sent is damaged on the wire. */
+  damageNext(what: BitFlip): void {
+    this.#flip = what;
+  }
+
+  #seal(slab: Buffer, at: number): void {
+    if (this.#headerBytes !== BHS_BYTES) sealHeader(slab, at);
+    if (this.#flip !== 'header-bit') return;
+    this.#flip = null;
+    slab[at + FLIPPED_AT]! ^= FLIPPED_BIT;
   }
 
   /** Bytes as they are, for faults. */
@@ -91,7 +128,9 @@ export class PduSender {
     if (!this.#maySend(Opcode.DataIn)) return;
     const inline = length <= INLINE_BYTES_MAX;
     const pad = padOf(length);
-    const at = this.#out.reserve(inline ? BHS_BYTES + length + pad : BHS_BYTES);
+    const at = this.#out.reserve(
+      this.#headerBytes + (inline ? length + pad + (this.#dataDigest ? DIGEST_BYTES : 0) : 0),
+    );
     const slab = this.#out.slab;
     const available = task.dataIn === null ? task.readBytes : task.dataIn.length;
     const flags = (final ? Bit.final : 0) | (last ? lastFlags(task, available) : 0);
@@ -105,15 +144,38 @@ export class PduSender {
     putU32(slab, at + At.dataSn, dataSn);
     putU32(slab, at + At.bufferOffset, from);
     if (last) putU32(slab, at + At.residual, Math.abs(available - task.edtl));
+    this.#seal(slab, at);
     if (inline) {
-      copyData(task, from, slab, at + BHS_BYTES, length);
-      if (pad !== 0) slab.fill(0, at + BHS_BYTES + length, at + BHS_BYTES + length + pad);
+      const dataAt = at + this.#headerBytes;
+      copyData(task, from, slab, dataAt, length);
+      if (pad !== 0) slab.fill(0, dataAt + length, dataAt + length + pad);
+      if (this.#dataDigest) {
+        putDigest(slab, dataAt + length + pad, digestOf(slab, dataAt, length + pad));
+      }
+      this.#damageData(slab, dataAt);
       return;
     }
     const copy = this.#pool.take(length);
     copyData(task, from, copy, 0, length);
+    const crc = this.#dataDigest ? digestOf(copy, 0, length) : 0;
+    this.#damageData(copy, 0);
     this.#out.appendOwned(copy);
-    if (pad !== 0) this.#out.append(PADDING.subarray(0, pad));
+    this.#appendTail(length, crc);
+  }
+
+  /** What stands behind a data segment: pad bytes, and its digest, which is about them too (§11.2.3). */
+  #appendTail(length: number, crc: number): void {
+    const pad = PADDING.subarray(0, padOf(length));
+    if (pad.length > 0) this.#out.append(pad);
+    if (!this.#dataDigest) return;
+    const at = this.#out.reserve(DIGEST_BYTES);
+    putDigest(this.#out.slab, at, digestOf(pad, 0, pad.length, crc));
+  }
+
+  #damageData(data: Uint8Array, at: number): void {
+    if (this.#flip !== 'data-bit') return;
+    this.#flip = null;
+    data[at]! ^= FLIPPED_BIT;
   }
 
   /** The status alone (§11.4), with the sense data of a failure. */
@@ -124,7 +186,7 @@ export class PduSender {
     if (!this.#maySend(Opcode.ScsiResponse)) return;
     const sense = task.sense;
     const dataLength = sense === null ? 0 : 2 + sense.length;
-    const at = this.#out.reserve(BHS_BYTES);
+    const at = this.#out.reserve(this.#headerBytes);
     const slab = this.#out.slab;
     // No command here moves data both ways.
     const { flag, residual } = residualOf(task, Math.max(task.dataOutBytes, available));
@@ -136,6 +198,7 @@ export class PduSender {
     putU32(slab, at + At.maxCmdSn, session.maxCmdSn);
     putU32(slab, at + At.expDataSn, task.sentPdus);
     putU32(slab, at + At.residual, residual);
+    this.#seal(slab, at);
     if (sense === null) return;
     const length = Buffer.from([sense.length >> 8, sense.length & 0xff]);
     this.#appendData(Buffer.concat([length, sense]));
@@ -168,9 +231,13 @@ export class PduSender {
 
   #appendData(data: Uint8Array): void {
     if (data.length === 0) return;
-    this.#out.append(data);
-    const pad = padOf(data.length);
-    if (pad !== 0) this.#out.append(PADDING.subarray(0, pad));
+    const crc = this.#dataDigest ? digestOf(data, 0, data.length) : 0;
+    if (this.#flip === 'data-bit') {
+      const damaged = Buffer.from(data);
+      this.#damageData(damaged, 0);
+      this.#out.append(damaged);
+    } else this.#out.append(data);
+    this.#appendTail(data.length, crc);
   }
 }
 

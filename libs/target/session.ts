@@ -14,6 +14,8 @@ export interface SessionParams {
   initiatorRecvLength: number;
   /** The longest data segment that the initiator may send. */
   targetRecvLength: number;
+  headerDigest: boolean;
+  dataDigest: boolean;
 }
 
 /** A PDU that came before its turn. */

@@ -39,10 +39,12 @@ export class Receiver {
   #intoAt = 0;
   /** The buffer handed out for a read that goes straight to a destination; null for the scratch buffer. */
   #direct: Buffer | null = null;
-  /** The buffer of a header that is read alone; as long as the headers of this protocol are. */
+  /** The buffer of a header that is read alone; as long as the longest of this protocol. */
   #headerBuffer: Buffer = Buffer.alloc(0);
   #bulk = false;
   #headersInRow = 0;
+  /** A segment that is read alone may bring so many bytes of what follows it: a digest and the header behind it. */
+  ahead = 0;
   #stopped = false;
   #paused = false;
   #delivering = false;
@@ -115,10 +117,10 @@ export class Receiver {
   }
 
   #aloneBuffer(): Buffer {
-    if (this.#headerBuffer.length !== this.#need && this.#need > 0) {
-      this.#headerBuffer = Buffer.allocUnsafeSlow(this.#need);
-    }
-    return this.#headerBuffer;
+    const bytes = this.#need + this.ahead;
+    if (this.#headerBuffer.length < bytes) this.#headerBuffer = Buffer.allocUnsafeSlow(bytes);
+    const { length } = this.#headerBuffer;
+    return length === bytes ? this.#headerBuffer : this.#headerBuffer.subarray(0, bytes);
   }
 
   /** `length` bytes arrived at the start of `chunk`. */

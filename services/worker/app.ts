@@ -18,6 +18,7 @@ import { hexId } from '#core/rng.ts';
 import { type LinkServer, listenLink } from '#link/server.ts';
 import { sharedPool } from '#wire/buffer-pool.ts';
 import { authenticationOf } from './authentication.ts';
+import { digestParams } from './digest-params.ts';
 import { SlotTable } from './slot-table.ts';
 
 /** A worker: holds iSCSI sessions on claims of volume owners, and serves them over its links. */
@@ -38,6 +39,7 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
     cluster,
     initiatorName: (target) =>
       initiators.get(target) ?? `iqn.2026-11.io.orion-iscsi:${cluster.toLowerCase()}`,
+    sessionParams: (target) => digestParams(config.targets.find(({ name }) => name === target)),
     authentication: authenticationOf(config, process.env),
     sessionsMax: config.iscsi.session_max_count,
     connectTimeoutMs: config.iscsi.connection_timeout,

@@ -16,6 +16,7 @@ import { type Clock, sleep } from '#core/clock.ts';
 import type { OrionError } from '#core/errors.ts';
 import type { Rng } from '#core/rng.ts';
 import { makeIsid } from '#iscsi/isid.ts';
+import type { Params } from '#iscsi/keys.ts';
 import { attachLun, type IscsiLun } from '#iscsi/lun.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import type { IscsiSession } from '#iscsi/session.ts';
@@ -40,6 +41,8 @@ export interface SlotTableOptions {
   readonly workerIncarnation: string;
   readonly cluster: string;
   readonly initiatorName: (target: string) => string;
+  /** What the sessions of a target negotiate in another way than usual. */
+  readonly sessionParams?: (target: string) => Partial<Params>;
   readonly authentication: Authentication;
   readonly sessionsMax: number;
   readonly connectTimeoutMs: number;
@@ -169,6 +172,7 @@ export class SlotTable implements PathHost {
       targetName: request.target,
       initiatorName: this.#options.initiatorName(request.target),
       isid: makeIsid(cluster, request.target, request.slot),
+      params: this.#options.sessionParams?.(request.target) ?? {},
       timeouts: { connectMs, loginMs: request.timeoutMs },
     });
     try {

@@ -119,7 +119,8 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
         { name: 'bus', ok: deps.bus.status === 'connected', detail: deps.bus.status },
         {
           name: 'volumes',
-          ok: core.starting.length === 0,
+          // One that cannot be served must not take the others out of a load balancer.
+          ok: core.starting.length < config.volumes.length || config.volumes.length === 0,
           detail: core.starting.length === 0 ? 'served' : `starting: ${core.starting.join(' ')}`,
         },
         { name: 'workers', ok: core.workersAlive > 0, detail: `${core.workersAlive} alive` },

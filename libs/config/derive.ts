@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { VOLUME_PATHS_MAX } from '../core/limits.ts';
 import { type Address, formatAddress, parseAddress } from '../wire/network.ts';
 import type { OrionConfig, VolumeConfig } from './schema.ts';
@@ -8,7 +9,10 @@ import type { OrionConfig, VolumeConfig } from './schema.ts';
 export function withDerived(raw: OrionConfig, hostname: string): OrionConfig {
   const name = raw.node.name === '' ? nodeNameOf(hostname) : raw.node.name;
   const stateDir = raw.node.state_dir === '' ? `/var/tmp/orion-${name}` : raw.node.state_dir;
-  const initiator = `iqn.2026-11.io.orion-iscsi:${raw.node.cluster.toLowerCase()}`;
+  // Nodes of one bus are one initiator. A node with a bus of its own is another one than the next such node, even where
+  // both keep the default cluster name: with the same name each would end the other's sessions.
+  const alone = raw.bus.url === '' ? `.${shortHash(`${hostname}\0${stateDir}`)}` : '';
+  const initiator = `iqn.2026-11.io.orion-iscsi:${raw.node.cluster.toLowerCase()}${alone}`;
   return {
     ...raw,
     node: { ...raw.node, name, state_dir: stateDir },
@@ -17,6 +21,12 @@ export function withDerived(raw: OrionConfig, hostname: string): OrionConfig {
       initiator_name: target.initiator_name === '' ? initiator : target.initiator_name,
     })),
   };
+}
+
+const SHORT_HASH_DIGITS = 8;
+
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, SHORT_HASH_DIGITS);
 }
 
 const NODE_NAME_CHARS_MAX = 40;

@@ -57,7 +57,9 @@ describe('a configuration that is right', () => {
       labels: {},
     });
     expect(config.gateway.admin_listen).toBe('');
-    expect(config.targets[0]?.initiator_name).toBe('iqn.2026-11.io.orion-iscsi:orion');
+    expect(config.targets[0]?.initiator_name).toMatch(
+      /^iqn\.2026-11\.io\.orion-iscsi:orion\.[0-9a-f]{8}$/,
+    );
     expect(config.volumes[0]).toMatchObject({
       policy: 'latency',
       no_path_queue_bytes: 256 * 1024 * 1024,
@@ -528,3 +530,15 @@ chap_authentication = true
 network_encryption = true
 target_authentication = true
 `;
+
+test('nodes of one bus are one initiator, and nodes with a bus of their own are not', () => {
+  const initiator = (extra: string, hostname: string): string => {
+    const text = `${extra}[[targets]]\nname = "iqn.2026-11.lab:disk1"\nportals = ["127.0.0.1:3260"]\n`;
+    const options = { file: 'f.toml', readFile: () => text, hostname };
+    return loadConfig(options).config.targets[0]!.initiator_name;
+  };
+  const bus = '[bus]\nurl = "nats://127.0.0.1:4222"\n';
+  expect(initiator(bus, 'a')).toBe(initiator(bus, 'b'));
+  expect(initiator('', 'a')).toBe(initiator('', 'a'));
+  expect(initiator('', 'a')).not.toBe(initiator('', 'b'));
+});

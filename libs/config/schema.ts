@@ -206,7 +206,8 @@ const target = T.Object(
     initiator_name: str({
       description: 'iSCSI name that we log in with.',
       default: '',
-      derived: 'iqn.2026-11.io.orion-iscsi:<node.cluster>',
+      derived:
+        'iqn.2026-11.io.orion-iscsi:<node.cluster>, and without bus.url a hash of host name and state_dir behind it',
       format: 'iscsiName',
     }),
     header_digest: digest(

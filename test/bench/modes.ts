@@ -44,10 +44,12 @@ const qemu = async (target: Tgtd): Promise<Server> => {
   };
 };
 
-function ourConfig(target: Tgtd, dir: TempDir, httpPort: number): string {
+function ourConfig(target: Tgtd, dir: TempDir, httpPort: number, cluster: string): string {
   return `
 [node]
 name = "bench"
+# Both of ours are logged in to the target at a time: without names of their own each would end the other's session.
+cluster = ${JSON.stringify(cluster)}
 state_dir = ${JSON.stringify(dir.path)}
 [workers]
 count = 1
@@ -83,7 +85,7 @@ const ours =
   async (target: Tgtd): Promise<Server> => {
     const dir = tempDir('bench');
     const config = dir.file('orion.toml');
-    writeFileSync(config, ourConfig(target, dir, await freePort()));
+    writeFileSync(config, ourConfig(target, dir, await freePort(), `bench-${flags.length}`));
     const child = await startProcess({
       name: `orion-iscsi up ${flags.join(' ')}`.trim(),
       command: NODE,

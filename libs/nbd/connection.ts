@@ -10,7 +10,8 @@ import type { ExportSource, NbdClientInfo, NbdExport } from './export.ts';
 import { Handshake, type Negotiated } from './handshake.ts';
 import type { NbdLimits } from './limits.ts';
 import { type NbdStats, newStats } from './stats.ts';
-import { type RequestFailure, Transmission } from './transmission.ts';
+import { Transmission } from './transmission.ts';
+import type { RequestFailure } from './transmission-options.ts';
 
 /** What happens on the connections of a server, for logs and counters. */
 export type NbdEvent =
@@ -141,6 +142,7 @@ export class NbdConnection implements StreamSink {
 
   data(chunk: Buffer, length: number): void {
     this.#receiver.push(chunk, length);
+    this.#transmission?.submit();
   }
 
   closed(error: Error | null): void {

@@ -11,6 +11,8 @@ export class NbdRequest {
   /** Infinity when it is no safe integer. */
   offset = 0;
   length = 0;
+  /** Payload bytes that are counted for it. */
+  heldBytes = 0;
   buffer: Buffer | null = null;
   /** Why it is refused without asking the device; NbdErr.OK when it is not. */
   error = 0;

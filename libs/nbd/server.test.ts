@@ -499,7 +499,7 @@ describe('bounds', () => {
     const all: Buffer[] = [];
     for (let i = 0; i < 4096; i++) {
       all.push(
-        rawRequest({ command: NbdCmd.Read, cookie: BigInt(i), offset: i * 512, length: 512 }),
+        rawRequest({ command: NbdCmd.Read, cookie: BigInt(i), offset: i * 1024, length: 512 }),
       );
     }
     peer.send(Buffer.concat(all));
@@ -526,7 +526,7 @@ describe('bounds', () => {
     await start({ limits: { inflightBytesMax: 64 * 1024 } });
     const client = await NbdClient.connect({ network: nodeNetwork, address });
     device.holding = true;
-    const reads = Array.from({ length: 64 }, (_, i) => client.read(i * 16_384, 16_384));
+    const reads = Array.from({ length: 64 }, (_, i) => client.read(i * 32_768, 16_384));
     await waitFor('the bound', () => device.calls.length === 4);
     expect(server.connections()[0]!.inflightBytes).toBe(64 * 1024);
     device.release();

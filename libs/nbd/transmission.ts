@@ -1,10 +1,5 @@
-import type { ByteDevice } from '../block/byte-device.ts';
-import { type IoContext, type TraceContext, WriteFlag } from '../block/device.ts';
+import { type IoContext, WriteFlag } from '../block/device.ts';
 import { isOrionError } from '../core/errors.ts';
-import type { BufferPool } from '../wire/buffer-pool.ts';
-import type { ByteStream } from '../wire/network.ts';
-import type { OutQueue } from '../wire/out-queue.ts';
-import type { Receiver } from '../wire/receiver.ts';
 import {
   CmdFlag,
   Magic,
@@ -14,49 +9,13 @@ import {
   REQUEST_BYTES,
   SIMPLE_REPLY_BYTES,
 } from './constants.ts';
-import type { NbdLimits } from './limits.ts';
-import { NbdRequest, type RequestRules, refuse, replyError } from './request.ts';
-import { countRequest, type NbdStats } from './stats.ts';
+import { ReadRun } from './read-run.ts';
+import { NbdRequest, refuse, replyError } from './request.ts';
+import { countRequest } from './stats.ts';
+import type { RequestFailure, TransmissionOptions } from './transmission-options.ts';
 
 /** Payload of a refused WRITE is received in pieces of this size and dropped. */
 const SKIP_BYTES = 64 * 1024;
-
-/** What became of a request that failed, for logs: the client sees a number only. */
-export interface RequestFailure {
-  readonly command: string;
-  readonly offset: number;
-  readonly length: number;
-  /** "EINVAL". */
-  readonly errno: string;
-  /** `client`: it asked for something that it may not. `device`: the volume failed. */
-  readonly source: 'client' | 'device';
-  readonly reason: string;
-  readonly error?: unknown;
-}
-
-export interface TransmissionOptions {
-  readonly device: ByteDevice;
-  readonly rules: RequestRules;
-  readonly io: IoContext;
-  readonly limits: NbdLimits;
-  readonly pool: BufferPool;
-  readonly stream: ByteStream;
-  readonly receiver: Receiver;
-  readonly out: OutQueue;
-  /** Of the whole server, and of this connection. */
-  readonly stats: NbdStats;
-  readonly own: NbdStats;
-  readonly onRequest:
-    | ((command: NbdCmd, offset: number, length: number) => TraceContext | undefined)
-    | null;
-  readonly onFailure: (failure: RequestFailure) => void;
-  /** The peer broke the protocol: the connection is to be dropped. */
-  readonly onViolation: (reason: string) => void;
-  /** DISC, or a drain, and nothing is in flight any more: flush and end the connection. */
-  readonly onFinished: () => void;
-  /** The last request in flight of a connection that is gone has settled. */
-  readonly onSettled: () => void;
-}
 
 /**
  * The transmission phase of one connection (proto.md "Transmission"). The hot path of the product: requests are
@@ -76,6 +35,8 @@ export class Transmission {
   #skipLeft = 0;
   /** The request that has to wait for room; while there is one nothing is read. */
   #waiting: NbdRequest | null = null;
+  /** READs of what arrived together that are not on their way yet. */
+  readonly #run = new ReadRun();
   #inflight = 0;
   #inflightBytes = 0;
   #draining = false;
@@ -125,6 +86,11 @@ export class Transmission {
       default:
         return;
     }
+  }
+
+  /** All that arrived together has been looked at: what was gathered of it goes to the device. */
+  submit(): void {
+    if (!this.#run.empty) this.#submitRun();
   }
 
   /** Answers what is in flight, refuses what still comes, then finishes. */
@@ -195,8 +161,9 @@ export class Transmission {
     if (!idle && !(below && this.#hasRoom(request))) return;
     this.#waiting = null;
     this.#begin(request);
-    if (this.#isOver()) return;
+    if (this.#isOver()) return this.submit();
     receiver.resume();
+    this.submit();
     if (this.#waiting === null && !this.#isOver()) stream.resume();
   }
 
@@ -228,7 +195,7 @@ export class Transmission {
     const { length } = request;
     this.#receiving = request;
     if (request.error === NbdErr.OK) {
-      this.#inflightBytes += length;
+      this.#hold(request);
       request.buffer = this.#o.pool.take(length);
       this.#state = 'payload';
       this.#o.receiver.want(length, request.buffer);
@@ -260,26 +227,40 @@ export class Transmission {
   #execute(request: NbdRequest): void {
     if (request.error !== NbdErr.OK) return this.#refused(request);
     if (request.length === 0 && request.command !== NbdCmd.Flush) return this.#succeeded(request);
+    const io = this.#ioOf(request);
+    if (request.command !== NbdCmd.Read) {
+      this.submit();
+      return this.#start(request, io);
+    }
+    this.#hold(request);
+    // A request that is traced is to be seen alone.
+    if (io !== this.#o.io) return this.#start(request, io);
+    if (!this.#run.fits(request)) this.#submitRun();
+    this.#run.add(request);
+  }
+
+  #ioOf(request: NbdRequest): IoContext {
+    const { io, onRequest } = this.#o;
+    if (onRequest === null) return io;
+    const trace = onRequest(request.command as NbdCmd, request.offset, request.length);
+    return trace === undefined ? io : { ...io, trace };
+  }
+
+  #start(request: NbdRequest, io: IoContext): void {
     try {
-      this.#call(request).then(request.onOk, request.onFailed);
+      this.#call(request, io).then(request.onOk, request.onFailed);
     } catch (error) {
       this.#failed(request, error);
     }
   }
 
-  #call(request: NbdRequest): Promise<void> {
-    const { device, onRequest, pool } = this.#o;
+  #call(request: NbdRequest, io: IoContext): Promise<void> {
+    const { device, pool } = this.#o;
     const { offset, length } = request;
-    let { io } = this.#o;
-    if (onRequest !== null) {
-      const trace = onRequest(request.command as NbdCmd, offset, length);
-      if (trace !== undefined) io = { ...io, trace };
-    }
     switch (request.command) {
       case NbdCmd.Read: {
         const into = pool.take(length);
         request.buffer = into;
-        this.#inflightBytes += length;
         return device.read(offset, into, io);
       }
       case NbdCmd.Write:
@@ -296,13 +277,53 @@ export class Transmission {
     }
   }
 
+  #submitRun(): void {
+    const run = this.#run;
+    if (run.single !== null) {
+      const request = run.single;
+      run.clear();
+      return this.#start(request, this.#o.io);
+    }
+    const { device, io, pool } = this.#o;
+    const into = pool.take(run.bytes);
+    const { offset } = run;
+    const requests = run.takeAll();
+    device.read(offset, into, io).then(
+      () => this.#readTogether(requests, into),
+      () => this.#readEach(requests, into),
+    );
+  }
+
+  #readTogether(requests: readonly NbdRequest[], into: Buffer): void {
+    const { out, pool } = this.#o;
+    const wanted = this.#state !== 'closed';
+    let at = 0;
+    for (const request of requests) {
+      this.#countRead(request);
+      if (!wanted) continue;
+      this.#reply(request, NbdErr.OK);
+      out.append(into.subarray(at, at + request.length));
+      at += request.length;
+    }
+    if (wanted) out.own(into);
+    else pool.give(into);
+    for (const request of requests) this.#forget(request);
+  }
+
+  /** Some of it cannot be read: each request is to get what is true of it. */
+  #readEach(requests: readonly NbdRequest[], into: Buffer): void {
+    this.#o.pool.give(into);
+    for (const request of requests) {
+      if (this.#state === 'closed') this.#forget(request);
+      else this.#start(request, this.#o.io);
+    }
+  }
+
   #succeeded(request: NbdRequest): void {
     const { buffer } = request;
-    const { stats, own, pool, out } = this.#o;
-    if (request.command === NbdCmd.Read) {
-      stats.bytesRead += request.length;
-      own.bytesRead += request.length;
-    } else if (request.command === NbdCmd.Write) {
+    const { stats, own, out } = this.#o;
+    if (request.command === NbdCmd.Read) this.#countRead(request);
+    else if (request.command === NbdCmd.Write) {
       stats.bytesWritten += request.length;
       own.bytesWritten += request.length;
     }
@@ -310,16 +331,15 @@ export class Transmission {
       this.#reply(request, NbdErr.OK);
       if (buffer !== null && request.command === NbdCmd.Read) {
         request.buffer = null; // its owner is the queue now
-        this.#inflightBytes -= request.length;
         out.appendOwned(buffer);
       }
     }
-    if (request.buffer !== null) {
-      this.#inflightBytes -= request.length;
-      pool.give(request.buffer);
-      request.buffer = null;
-    }
-    this.#settled(request);
+    this.#forget(request);
+  }
+
+  #countRead(request: NbdRequest): void {
+    this.#o.stats.bytesRead += request.length;
+    this.#o.own.bytesRead += request.length;
   }
 
   #failed(request: NbdRequest, error: unknown): void {
@@ -356,10 +376,17 @@ export class Transmission {
     this.#forget(request);
   }
 
+  /** Counts the payload of a request as held in memory, until `#forget`. */
+  #hold(request: NbdRequest): void {
+    request.heldBytes = request.length;
+    this.#inflightBytes += request.length;
+  }
+
   /** Takes the request out of the books and gives its buffer back. */
   #forget(request: NbdRequest): void {
+    this.#inflightBytes -= request.heldBytes;
+    request.heldBytes = 0;
     if (request.buffer !== null) {
-      this.#inflightBytes -= request.length;
       this.#o.pool.give(request.buffer);
       request.buffer = null;
     }

@@ -111,7 +111,13 @@ export class OutQueue {
       return;
     }
     this.append(bytes);
-    this.#batch.owned.push(bytes);
+    this.own(bytes);
+  }
+
+  /** Gives a pooled buffer back when the batch that is being filled, which has parts of it, has left. */
+  own(buffer: Buffer): void {
+    assert(this.#pendingBytes > 0, 'a batch that owns a buffer has something of it');
+    this.#batch.owned.push(buffer);
   }
 
   #copy(bytes: Uint8Array): void {

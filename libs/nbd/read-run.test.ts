@@ -1,0 +1,168 @@
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { IoContext } from '../block/device.ts';
+import { blockErrors } from '../block/errors.ts';
+import { MemoryDevice } from '../block/memory.ts';
+import { seededRng } from '../core/rng.ts';
+import { tempDir } from '../testkit/tmp.ts';
+import { VirtualClock } from '../testkit/virtual-clock.ts';
+import { waitFor } from '../testkit/wait.ts';
+import { BufferPool } from '../wire/buffer-pool.ts';
+import type { Address } from '../wire/network.ts';
+import { nodeNetwork } from '../wire/node-network.ts';
+import { NbdClient, nbdErrno } from './client.ts';
+import type { NbdExport } from './export.ts';
+import { NbdServer, type NbdServerOptions } from './server.ts';
+
+const KIB = 1024;
+const SIZE_BYTES = 4 * 1024 * KIB;
+
+/** Notes which reads reach it; refuses those that touch the bad block, and keeps them back while it is told to. */
+class WatchedDevice extends MemoryDevice {
+  readonly reads: { offset: number; length: number; traced: boolean }[] = [];
+  badAt = -1;
+  held: (() => void)[] | null = null;
+
+  override async read(offset: number, into: Buffer, io: IoContext): Promise<void> {
+    this.reads.push({ offset, length: into.length, traced: io.trace !== undefined });
+    const { held } = this;
+    if (held !== null) await new Promise<void>((resolve) => held.push(resolve));
+    if (offset <= this.badAt && this.badAt < offset + into.length) {
+      into.fill(0xee);
+      throw blockErrors.make('BLOCK_UNSUPPORTED', { errno: 'EIO', message: 'a bad block' });
+    }
+    return super.read(offset, into, io);
+  }
+}
+
+const pool = new BufferPool({ checkOwnership: true });
+const dir = tempDir('run');
+const content = Buffer.alloc(SIZE_BYTES);
+const rng = seededRng(7);
+for (let at = 0; at < SIZE_BYTES; at += 4) content.writeUInt32LE(rng.u32(), at);
+let counter = 0;
+let device: WatchedDevice;
+let server: NbdServer;
+let client: NbdClient;
+
+async function start(options: Partial<NbdServerOptions> = {}): Promise<void> {
+  const exp: NbdExport = { name: 'vol', description: '', device };
+  server = new NbdServer({
+    network: nodeNetwork,
+    clock: new VirtualClock(),
+    pool,
+    exports: { list: () => [exp], find: () => exp },
+    ...options,
+  });
+  const address: Address = { kind: 'unix', path: dir.file(`${counter++}.sock`) };
+  await server.listen(address);
+  client = await NbdClient.connect({ network: nodeNetwork, address });
+}
+
+beforeEach(async () => {
+  device = new WatchedDevice({ name: 'watched', sizeBytes: SIZE_BYTES });
+  await device.write(0, content, 0, { deadlineMs: Number.POSITIVE_INFINITY, client: 'test' });
+});
+
+afterEach(async () => {
+  client.destroy();
+  await waitFor('all connections gone', () => server.connections().length === 0);
+  await server.close();
+  expect(pool.takenBytes, 'every buffer was given back').toBe(0);
+});
+
+afterAll(() => dir.remove());
+
+/** Asks for all at once, so that the requests arrive together. */
+async function readAll(ranges: readonly (readonly [number, number])[]): Promise<void> {
+  const answers = await Promise.all(ranges.map(([offset, length]) => client.read(offset, length)));
+  for (const [i, [offset, length]] of ranges.entries()) {
+    expect(answers[i]!.equals(content.subarray(offset, offset + length))).toBe(true);
+  }
+}
+
+describe('reads that arrive together', () => {
+  test('neighbours are read at once, and each gets its own part', async () => {
+    await start();
+    await readAll([
+      [8 * KIB, 4 * KIB],
+      [12 * KIB, 64 * KIB],
+      [76 * KIB, 512],
+    ]);
+    expect(device.reads).toEqual([{ offset: 8 * KIB, length: 68 * KIB + 512, traced: false }]);
+  });
+
+  test('what has a gap before it, or goes backwards, is read alone', async () => {
+    await start();
+    await readAll([
+      [0, 4 * KIB],
+      [8 * KIB, 4 * KIB],
+      [4 * KIB, 4 * KIB],
+    ]);
+    expect(device.reads.map((read) => read.length)).toEqual([4 * KIB, 4 * KIB, 4 * KIB]);
+  });
+
+  test('a run ends at its bound, so that several are under way', async () => {
+    await start();
+    await readAll(Array.from({ length: 10 }, (_, i) => [i * 64 * KIB, 64 * KIB] as const));
+    expect(device.reads.map((read) => read.length / KIB)).toEqual([256, 256, 128]);
+  });
+
+  test('a write between two neighbours ends the run', async () => {
+    await start();
+    const writing = [
+      client.read(0, 4 * KIB),
+      client.write(64 * KIB, content.subarray(64 * KIB, 68 * KIB)),
+      client.read(4 * KIB, 4 * KIB),
+    ];
+    await Promise.all(writing);
+    expect(device.reads.map((read) => read.length)).toEqual([4 * KIB, 4 * KIB]);
+  });
+
+  test('a bad block fails the request that asked for it, and none of its neighbours', async () => {
+    await start();
+    device.badAt = 5 * KIB;
+    const answers = await Promise.allSettled([
+      client.read(0, 4 * KIB),
+      client.read(4 * KIB, 4 * KIB),
+      client.read(8 * KIB, 4 * KIB),
+    ]);
+    expect(answers.map((answer) => answer.status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(nbdErrno((answers[1] as PromiseRejectedResult).reason)).toBe('EIO');
+    const [first, , third] = answers as PromiseFulfilledResult<Buffer>[];
+    expect(first!.value.equals(content.subarray(0, 4 * KIB))).toBe(true);
+    expect(third!.value.equals(content.subarray(8 * KIB, 12 * KIB))).toBe(true);
+    expect(server.stats.errors).toBe(1);
+  });
+
+  test('a request that is traced is seen alone', async () => {
+    let asked = 0;
+    const trace = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16) };
+    await start({ onRequest: () => (asked++ === 1 ? trace : undefined) });
+    await readAll([
+      [0, 4 * KIB],
+      [4 * KIB, 4 * KIB],
+      [8 * KIB, 4 * KIB],
+    ]);
+    expect(device.reads.filter((read) => read.traced)).toEqual([
+      { offset: 4 * KIB, length: 4 * KIB, traced: true },
+    ]);
+  });
+
+  test('a client that leaves meanwhile costs no buffer, whether the read succeeds or not', async () => {
+    for (const badAt of [-1, 0]) {
+      await start();
+      device.held = [];
+      device.badAt = badAt;
+      const reading = Promise.allSettled([client.read(0, 4 * KIB), client.read(4 * KIB, 4 * KIB)]);
+      await waitFor('the read is under way', () => device.held!.length === 1);
+      client.destroy();
+      await reading;
+      await waitFor('its end is noticed', () =>
+        server.connections().every((connection) => connection.phase === 'settling'),
+      );
+      for (const go of device.held.splice(0)) go();
+      await waitFor('all connections gone', () => server.connections().length === 0);
+      expect(pool.takenBytes).toBe(0);
+    }
+  });
+});

@@ -2,6 +2,9 @@ import { Fifo } from '../core/fifo.ts';
 import { At, i32 } from './pdu/bhs.ts';
 import type { Task } from './task-table.ts';
 
+/** What connections say of the window may overtake each other by so many commands. */
+const BEHIND_MAX = 4096;
+
 /**
  * The numbering of commands and how many the target takes (RFC 7143 §4.2.2.1), with those that wait for room. One per
  * session, shared by all its connections. Numbers are signed 32-bit, in serial arithmetic.
@@ -9,6 +12,8 @@ import type { Task } from './task-table.ts';
 export class CommandWindow {
   /** The CmdSN of the next command that is sent. */
   cmdSn: number;
+  /** There is no connection to send on: commands wait. */
+  held = false;
   readonly #waiting = new Fifo<Task>();
   #expCmdSn: number;
   #maxCmdSn: number;
@@ -24,8 +29,19 @@ export class CommandWindow {
     return this.#waiting.length === 0 && this.#hasRoom();
   }
 
+  /** The target has this one: it was executed, or is in the hands of its SCSI layer (§4.2.2.1). */
+  isAcknowledged(cmdSn: number): boolean {
+    return ((cmdSn - this.#expCmdSn) | 0) < 0;
+  }
+
+  /** Whether a target that has our session may say that it expects this one next. */
+  isPlausible(expCmdSn: number): boolean {
+    const ahead = (expCmdSn - this.#expCmdSn) | 0;
+    return ahead >= -BEHIND_MAX && ((this.cmdSn - expCmdSn) | 0) >= 0;
+  }
+
   #hasRoom(): boolean {
-    return ((this.#maxCmdSn - this.cmdSn) | 0) >= 0;
+    return ((this.#maxCmdSn - this.cmdSn) | 0) >= 0 && !this.held;
   }
 
   /** Bounded by the size of the task table. */

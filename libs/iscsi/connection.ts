@@ -29,6 +29,11 @@ export interface ConnectionHandler {
   dataIn(connection: Connection): void;
   /** Any other PDU. Header and data are valid during the call only. */
   pdu(connection: Connection, header: Buffer, at: number, data: Buffer): void;
+  /**
+   * The data segment of a PDU does not have its digest, and the PDU is dropped: the Data-In that was announced last, or the
+   * one with `header`. Without this method it is the end of the connection.
+   */
+  damaged?(connection: Connection, header: Buffer | null): void;
   /** The connection is over: the peer ended it, it broke, or it broke the protocol. Called once. */
   lost(connection: Connection, error: Error | null): void;
 }
@@ -64,6 +69,13 @@ export class Connection implements StreamSink {
   rxFlags = 0;
   rxStatus = 0;
   rxResidual = 0;
+
+  /** What the unanswered commands on it ask for: the connection that has least takes the next one. */
+  outstandingBytes = 0;
+
+  /** Answers to pings of the target that the socket still held, and the batch with the last of them. */
+  pingsUnsent = 0;
+  pingSeq = 0;
 
   /** Writes that were answered while the socket still held bytes of them. */
   readonly unflushed: Task[] = [];
@@ -236,10 +248,11 @@ export class Connection implements StreamSink {
         this.#onDataInDigest(buffer, at);
         return;
       case Expect.Body: {
-        if (this.dataDigest) this.#checkBody(buffer, at);
+        const whole = !this.dataDigest || this.#isBodyWhole(buffer, at);
         const body = buffer.subarray(at, at + this.#bodyLength);
         this.#wantHeader();
-        this.handler.pdu(this, this.#header, 0, body);
+        if (whole) this.handler.pdu(this, this.#header, 0, body);
+        else this.#onDamaged(this.#header);
         return;
       }
       default:
@@ -265,15 +278,21 @@ export class Connection implements StreamSink {
     this.#receiver.ahead = 0;
     const pad = padOf(this.rxLength);
     const crc = digestOf(buffer, at, pad, this.#dataInCrc);
-    if (!isDigest(buffer, at + pad, crc)) throw iscsiErrors.make('ISCSI_DIGEST_DATA');
     this.#wantHeader();
-    this.handler.dataIn(this);
+    if (isDigest(buffer, at + pad, crc)) this.handler.dataIn(this);
+    else this.#onDamaged(null);
   }
 
-  #checkBody(buffer: Buffer, at: number): void {
+  #isBodyWhole(buffer: Buffer, at: number): boolean {
     const padded = this.#bodyLength + padOf(this.#bodyLength);
-    if (isDigest(buffer, at + padded, digestOf(buffer, at, padded))) return;
-    throw iscsiErrors.make('ISCSI_DIGEST_DATA');
+    return isDigest(buffer, at + padded, digestOf(buffer, at, padded));
+  }
+
+  #onDamaged(header: Buffer | null): void {
+    this.rxTask = null;
+    const { handler } = this;
+    if (handler.damaged === undefined) throw iscsiErrors.make('ISCSI_DIGEST_DATA');
+    handler.damaged(this, header);
   }
 
   #wantPad(length: number): boolean {

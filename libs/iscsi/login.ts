@@ -57,6 +57,8 @@ export interface LoginOptions {
   readonly tsih: number;
   readonly cid: number;
   readonly cmdSn: number;
+  /** Of the connection that this one takes the place of (§11.12.9). */
+  readonly expStatSn?: number;
   readonly itt: number;
   readonly authenticator: Authenticator;
   /** What we ask for; keys that are left out are not offered. */
@@ -115,14 +117,19 @@ export class LoginMachine {
 
   constructor(options: LoginOptions) {
     this.#options = options;
+    this.#expStatSn = options.expStatSn ?? 0;
   }
 
   /** The first request. */
   start(): LoginStep {
-    const { initiatorName, targetName, authenticator } = this.#options;
+    const { initiatorName, targetName, authenticator, tsih } = this.#options;
     const pairs: TextPair[] = [['InitiatorName', initiatorName]];
     if (targetName === null) pairs.push(['SessionType', 'Discovery']);
-    else pairs.push(['SessionType', 'Normal'], ['TargetName', targetName]);
+    else {
+      // §13.21: said by the leading login only.
+      if (tsih === 0) pairs.push(['SessionType', 'Normal']);
+      pairs.push(['TargetName', targetName]);
+    }
     pairs.push(['AuthMethod', authenticator.offer]);
     this.#open.set('AuthMethod', authenticator.offer);
     return this.#send(pairs);
@@ -330,11 +337,13 @@ export class LoginMachine {
   #operationalOffer(): TextPair[] {
     this.#operationalOffered = true;
     const discovery = this.#options.targetName === null;
+    const added = this.#options.tsih !== 0;
     const pairs: TextPair[] = [];
     for (const [name, value] of Object.entries(this.#options.wanted)) {
       if (!isKey(name) || value === undefined || name === 'AuthMethod') continue;
       const key = keyOf(name);
       if (discovery && !key.discovery) continue; // Irrelevant there
+      if (added && key.scope === 'session') continue; // settled by the leading login (§6.3.3)
       const text = formatValue(value);
       pairs.push([name, text]);
       if (key.type !== 'text' && key.result !== undefined) this.#open.set(name, text);

@@ -1,17 +1,15 @@
 import { assert } from '../core/assert.ts';
-import { errorText, isOrionError } from '../core/errors.ts';
+import { isOrionError } from '../core/errors.ts';
 import { type Address, formatAddress } from '../wire/network.ts';
-import { ChapAuthenticator, DEFAULT_CHAP_ALGORITHMS } from './chap.ts';
-import { Connection } from './connection.ts';
+import type { ConnectionOpener } from './connection-set.ts';
 import { iscsiErrors } from './errors.ts';
-import type { Params } from './keys.ts';
-import { type Authenticator, LoginMachine, noAuthentication } from './login.ts';
-import { LoginExchange } from './login-exchange.ts';
 import { nameInvalidReason, normalizeName } from './names.ts';
 import { ISID_BYTES } from './pdu/login-request.ts';
 import { IscsiSession } from './session.ts';
 import { placed } from './session-errors.ts';
+import { type LoginTarget, logIn } from './session-login.ts';
 import {
+  CONNECTIONS_MAX,
   defaultTimeouts,
   type OpenSessionOptions,
   type SessionEnvironment,
@@ -26,20 +24,10 @@ const REDIRECTS_MAX = 4;
 /** Addresses of one redirection that are tried. */
 const REDIRECT_ADDRESSES_MAX = 8;
 
-/** The task tag of the login; session tags begin elsewhere. */
-const LOGIN_ITT = 0xfff;
+const LEADING_CID = 0;
 
-const CID = 0;
-
-interface LoginTarget {
-  readonly environment: SessionEnvironment;
-  /** Null: a discovery session. */
-  readonly targetName: string | null;
-  readonly initiatorName: string;
-  readonly isid: Buffer;
-  readonly timeouts: SessionTimeouts;
-  readonly wanted: Partial<Params>;
-}
+/** What follows the leading login. */
+type Plan = Omit<ConnectionOpener, 'logIn'>;
 
 type Attempt = IscsiSession | { readonly addresses: readonly string[] };
 
@@ -48,14 +36,18 @@ type Attempt = IscsiSession | { readonly addresses: readonly string[] };
  * had this ISID before (§6.3.5). Rejects with the error of the last portal that was tried.
  */
 export function openSession(options: OpenSessionOptions): Promise<IscsiSession> {
-  return openAny(options.portals, {
+  const { portals, connections = 1 } = options;
+  assert(connections >= 1 && connections <= CONNECTIONS_MAX, 'a session has 1 to 8 connections');
+  const target: LoginTarget = {
     environment: options,
     targetName: checkedName(options.targetName),
     initiatorName: checkedName(options.initiatorName),
     isid: options.isid,
     timeouts: { ...defaultTimeouts, ...options.timeouts },
-    wanted: { ...wantedParams, ...options.params },
-  });
+    wanted: { ...wantedParams, MaxConnections: connections, ...options.params },
+  };
+  const mayLogIn = options.mayLogIn ?? (() => Promise.resolve());
+  return openAny(portals, target, { portals, connections, mayLogIn });
 }
 
 /** A discovery session, on which only SendTargets and a logout are allowed (§13.21). */
@@ -67,14 +59,15 @@ export function openDiscovery(
     readonly timeouts?: Partial<SessionTimeouts>;
   },
 ): Promise<IscsiSession> {
-  return openAny(portals, {
+  const target: LoginTarget = {
     environment: options,
     targetName: null,
     initiatorName: checkedName(options.initiatorName),
     isid: options.isid,
     timeouts: { ...defaultTimeouts, ...options.timeouts },
     wanted: wantedParams,
-  });
+  };
+  return openAny(portals, target, { portals, connections: 1, mayLogIn: () => Promise.resolve() });
 }
 
 function checkedName(name: string): string {
@@ -85,13 +78,17 @@ function checkedName(name: string): string {
   });
 }
 
-async function openAny(portals: readonly Address[], target: LoginTarget): Promise<IscsiSession> {
+async function openAny(
+  portals: readonly Address[],
+  target: LoginTarget,
+  plan: Plan,
+): Promise<IscsiSession> {
   assert(portals.length > 0, 'a session is opened on at least one portal');
   assert(target.isid.length === ISID_BYTES, 'an ISID has 6 bytes');
   let last: unknown;
   for (const portal of portals) {
     try {
-      return await openFollowing(portal, target);
+      return await openFollowing(portal, target, plan);
     } catch (error) {
       last = error;
     }
@@ -100,10 +97,14 @@ async function openAny(portals: readonly Address[], target: LoginTarget): Promis
 }
 
 /** Logs in at `portal`, and where it redirects to; the name of the target never changes by that. */
-async function openFollowing(portal: Address, target: LoginTarget): Promise<IscsiSession> {
+async function openFollowing(
+  portal: Address,
+  target: LoginTarget,
+  plan: Plan,
+): Promise<IscsiSession> {
   let candidates: readonly Address[] = [portal];
   for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
-    const attempt = await attemptAny(candidates, target);
+    const attempt = await attemptAny(candidates, target, plan);
     if (attempt instanceof IscsiSession) return attempt;
     candidates = attempt.addresses
       .slice(0, REDIRECT_ADDRESSES_MAX)
@@ -119,11 +120,15 @@ async function openFollowing(portal: Address, target: LoginTarget): Promise<Iscs
   throw iscsiErrors.make('ISCSI_REDIRECT_LOOP', { fields: { portal: formatAddress(portal) } });
 }
 
-async function attemptAny(candidates: readonly Address[], target: LoginTarget): Promise<Attempt> {
+async function attemptAny(
+  candidates: readonly Address[],
+  target: LoginTarget,
+  plan: Plan,
+): Promise<Attempt> {
   let last: unknown;
   for (const address of candidates) {
     try {
-      return await attempt(address, target);
+      return await attempt(address, target, plan);
     } catch (error) {
       last = withPlace(error, address, target);
     }
@@ -139,85 +144,34 @@ function withPlace(error: unknown, address: Address, target: LoginTarget): unkno
   return placed(error, targetName === null ? { portal } : { target: targetName, portal });
 }
 
-async function attempt(address: Address, target: LoginTarget): Promise<Attempt> {
-  const { authentication, rng } = target.environment;
-  if (authentication === undefined) return attemptWith(noAuthentication, address, target);
-  const chap = new ChapAuthenticator(authentication, rng);
-  try {
-    return await attemptWith(chap, address, target);
-  } catch (error) {
-    const { algorithms = DEFAULT_CHAP_ALGORITHMS } = authentication;
-    if (algorithms.length === 1 || !chap.awaitsChoice || !isRefusal(error)) throw error;
-    // LIO before Linux 3.15, and what was made of it, refuse a list of more than one algorithm.
-    const plain = new ChapAuthenticator({ ...authentication, algorithms: ['md5'] }, rng);
-    return attemptWith(plain, address, target);
-  }
-}
-
-/** Whether the target does not want what we said, other than being slow, or short of something. */
-function isRefusal(error: unknown): boolean {
-  if (!isOrionError(error)) return false;
-  if (error.code === 'ISCSI_LOGIN_REFUSED') return error.fields.statusClass === 2;
-  return error.code === 'ISCSI_LOGIN_FAILED' || error.code === 'ISCSI_CHAP_ALGORITHM';
-}
-
-async function attemptWith(
-  authenticator: Authenticator,
-  address: Address,
-  target: LoginTarget,
-): Promise<Attempt> {
-  const { clock, network, rng, pool } = target.environment;
-  const { timeouts } = target;
+async function attempt(address: Address, target: LoginTarget, plan: Plan): Promise<Attempt> {
+  const { clock, rng } = target.environment;
   // Any value will do; a new one each time shows late packets of another session for what they are.
   const cmdSn = rng.u32();
-  const machine = new LoginMachine({
-    initiatorName: target.initiatorName,
-    targetName: target.targetName,
-    isid: target.isid,
-    tsih: 0,
-    cid: CID,
-    cmdSn,
-    itt: LOGIN_ITT,
-    authenticator,
-    wanted: target.wanted,
-  });
   let session: IscsiSession | null = null;
-  const exchange = new LoginExchange(machine, (login) => {
-    session = new IscsiSession(connection, login, {
-      clock,
-      rng,
-      timeouts,
-      targetName: target.targetName ?? '',
-      isid: target.isid,
-      cmdSn,
-    });
-    connection.handler = session;
-  });
-  const connection = new Connection(CID, exchange);
-  try {
-    await connection.connect(network, address, {
-      timeoutMs: timeouts.connectMs,
-      pool: pool ?? null,
-    });
-  } catch (error) {
-    throw iscsiErrors.make('ISCSI_CONNECT_FAILED', {
-      message: `no connection to ${formatAddress(address)}: ${errorText(error)}`,
-      cause: error,
-    });
-  }
-  const timer = clock.after(timeouts.loginMs, () =>
-    exchange.fail(iscsiErrors.make('ISCSI_LOGIN_TIMEOUT', { fields: { ms: timeouts.loginMs } })),
+  const outcome = await logIn(
+    address,
+    target,
+    { tsih: 0, cid: LEADING_CID, cmdSn },
+    {
+      onDone: (connection, login) => {
+        session = new IscsiSession(connection, login, {
+          clock,
+          rng,
+          timeouts: target.timeouts,
+          targetName: target.targetName ?? '',
+          isid: target.isid,
+          cmdSn,
+          address,
+          opener: {
+            ...plan,
+            logIn: (portal, place, hooks) => logIn(portal, target, place, hooks),
+          },
+        });
+      },
+    },
   );
-  try {
-    exchange.start(connection);
-    const outcome = await exchange.promise;
-    if (outcome.kind === 'done') return session!;
-    connection.destroy(new Error('the target redirects elsewhere'));
-    return outcome;
-  } catch (error) {
-    connection.destroy(error as Error);
-    throw error;
-  } finally {
-    timer.cancel();
-  }
+  if (outcome.kind === 'redirect') return outcome;
+  session!.members.expand(session!.login.params.MaxConnections);
+  return session!;
 }

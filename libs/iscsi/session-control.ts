@@ -1,4 +1,4 @@
-import { sleep, type Timer } from '../core/clock.ts';
+import { sleep } from '../core/clock.ts';
 import type { OrionError } from '../core/errors.ts';
 import { parseSense, type Sense } from '../scsi/sense.ts';
 import type { Connection } from './connection.ts';
@@ -22,6 +22,7 @@ import { reject } from './pdu/reject.ts';
 import { taskManagementResponse } from './pdu/task-management-response.ts';
 import { textResponse } from './pdu/text-response.ts';
 import type { IscsiSession } from './session.ts';
+import type { ConnectionStatus } from './session-connection.ts';
 import { type Task, TaskState } from './task-table.ts';
 import { TEXT_BYTES_MAX } from './text.ts';
 
@@ -43,7 +44,9 @@ export type SessionEvent =
   | { readonly kind: 'scsi'; readonly lun: Buffer; readonly sense: Sense | null }
   | { readonly kind: 'logout-requested' }
   | { readonly kind: 'async'; readonly event: number; readonly vendorCode: number }
-  | { readonly kind: 'reject'; readonly reason: string; readonly pdu: string };
+  | { readonly kind: 'reject'; readonly reason: string; readonly pdu: string }
+  /** A connection beside the first came, or did not, or was lost; null: for no bad reason. */
+  | ({ readonly kind: 'connection'; readonly reason: string | null } & ConnectionStatus);
 
 export interface TmfOptions {
   readonly timeoutMs: number;
@@ -55,44 +58,39 @@ export interface TmfOptions {
 /** Everything of a session that is not a SCSI command: pings, task management, text, logout, Async, Reject. */
 export class SessionControl {
   readonly #session: IscsiSession;
-  readonly #connection: Connection;
   readonly #listeners: ((event: SessionEvent) => void)[] = [];
-  #keepalive: Timer | null = null;
-  #lastRxEvents = -1;
-  #pinging = false;
-  #pingSeq = 0;
-  #pingsUnsent = 0;
   #loggingOut = false;
 
-  constructor(session: IscsiSession, connection: Connection) {
+  constructor(session: IscsiSession) {
     this.#session = session;
-    this.#connection = connection;
-    this.#armKeepalive(session.timeouts.nopIntervalMs);
+  }
+
+  /** The connection that requests of the whole session go over; null while there is none. */
+  get connection(): Connection | null {
+    return this.#session.members.live[0] ?? null;
   }
 
   onEvent(fn: (event: SessionEvent) => void): void {
     this.#listeners.push(fn);
   }
 
-  stop(): void {
-    this.#keepalive?.cancel();
-    this.#keepalive = null;
-  }
-
-  /** Sends a request with a task tag of its own and waits for its answer. */
-  async #ask(
+  /** Sends a request with a task tag of its own over `connection` and waits for its answer. */
+  async ask(
+    connection: Connection | null,
     answer: Opcode,
     timeoutMs: number,
     timeoutError: () => OrionError,
-    send: (itt: number) => void,
+    send: (itt: number, connection: Connection) => void,
   ): Promise<{ readonly header: Buffer; readonly data: Buffer }> {
+    if (connection === null) throw iscsiErrors.make('ISCSI_CONNECTION_LOST');
     const request = new ControlRequest(answer);
     const task = this.#session.takeTask(request, true);
     if (task === null) throw this.#session.refusal();
     task.state = TaskState.Sent;
-    task.firstSeq = this.#connection.out.seq;
+    task.connection = connection;
+    task.firstSeq = connection.out.seq;
     const { itt } = task;
-    send(itt >>> 0);
+    send(itt >>> 0, connection);
     const timer = this.#session.clock.after(timeoutMs, () => {
       if (task.itt === itt) this.#session.abandonControl(task, timeoutError());
     });
@@ -110,12 +108,13 @@ export class SessionControl {
       iscsiErrors.make('ISCSI_TMF_FAILED', {
         message: `${name} was not answered within ${options.timeoutMs} ms`,
       });
-    const { header } = await this.#ask(
+    const { header } = await this.ask(
+      this.#connectionOf(options.referencedTag),
       Opcode.TaskManagementResponse,
       options.timeoutMs,
       lost,
-      (itt) => {
-        this.#connection.send({
+      (itt, connection) => {
+        connection.send({
           opcode: Opcode.TaskManagementRequest,
           dataSegmentLength: 0,
           immediate: true,
@@ -124,13 +123,19 @@ export class SessionControl {
           itt,
           referencedTag: options.referencedTag ?? RESERVED_TAG,
           cmdSn: this.#session.cmdSn,
-          expStatSn: this.#connection.expStatSn,
+          expStatSn: connection.expStatSn,
           refCmdSn: options.refCmdSn ?? 0,
           expDataSn: 0,
         });
       },
     );
     return taskManagementResponse.decode(header, 0).response;
+  }
+
+  /** §11.5.1: a function for one task goes over the connection of that task. */
+  #connectionOf(referencedTag: number | undefined): Connection | null {
+    if (referencedTag === undefined) return this.connection;
+    return this.#session.findTask(referencedTag | 0)?.connection ?? this.connection;
   }
 
   async logout(timeoutMs: number): Promise<void> {
@@ -144,28 +149,34 @@ export class SessionControl {
 
   async #logout(timeoutMs: number, cause: OrionError): Promise<void> {
     const session = this.#session;
-    this.stop();
     const late = (): OrionError => iscsiErrors.make('ISCSI_LOGOUT_TIMEOUT');
-    try {
-      const { header } = await this.#ask(Opcode.LogoutResponse, timeoutMs, late, (itt) => {
-        this.#connection.send({
-          opcode: Opcode.LogoutRequest,
-          dataSegmentLength: 0,
-          immediate: true,
-          reason: LogoutReason.CloseSession,
-          itt,
-          cid: 0,
-          cmdSn: session.cmdSn,
-          expStatSn: this.#connection.expStatSn,
-        });
+    const send = (itt: number, connection: Connection): void =>
+      connection.send({
+        opcode: Opcode.LogoutRequest,
+        dataSegmentLength: 0,
+        immediate: true,
+        reason: LogoutReason.CloseSession,
+        itt,
+        cid: 0,
+        cmdSn: session.cmdSn,
+        expStatSn: connection.expStatSn,
       });
+    try {
+      session.members.beginLogout();
+      const { header } = await this.ask(
+        this.connection,
+        Opcode.LogoutResponse,
+        timeoutMs,
+        late,
+        send,
+      );
       const { response } = logoutResponse.decode(header, 0);
       if (response !== LogoutAnswer.Closed) {
         throw iscsiErrors.make('ISCSI_LOGOUT_TIMEOUT', {
           message: `the target answers the logout with ${nameOf(LogoutAnswer, response)}`,
         });
       }
-      this.#connection.end();
+      session.members.end();
     } finally {
       session.destroy(cause);
     }
@@ -177,12 +188,14 @@ export class SessionControl {
     let bytes = 0;
     let ttt = RESERVED_TAG;
     let lun = NO_LUN;
+    const { connection } = this; // the parts of an answer come over one
     const late = (): OrionError =>
       iscsiErrors.make('ISCSI_CONNECTION_LOST', { message: 'the text request was not answered' });
     for (let round = 0; round < TEXT_ROUNDS_MAX; round++) {
-      const { header, data } = await this.#ask(Opcode.TextResponse, timeoutMs, late, (itt) => {
-        const body = round === 0 ? request : Buffer.alloc(0);
-        this.#connection.send(
+      const body = round === 0 ? request : Buffer.alloc(0);
+      const send = (itt: number, { expStatSn }: Connection): void => {
+        const { cmdSn } = this.#session;
+        connection?.send(
           {
             opcode: Opcode.TextRequest,
             dataSegmentLength: 0,
@@ -192,12 +205,19 @@ export class SessionControl {
             lun,
             itt,
             ttt,
-            cmdSn: this.#session.cmdSn,
-            expStatSn: this.#connection.expStatSn,
+            cmdSn,
+            expStatSn,
           },
           body,
         );
-      });
+      };
+      const { header, data } = await this.ask(
+        connection,
+        Opcode.TextResponse,
+        timeoutMs,
+        late,
+        send,
+      );
       const response = textResponse.decode(header, 0);
       const reason = textResponse.invalidReason(response);
       if (reason !== null) throw this.#violated(reason);
@@ -217,17 +237,17 @@ export class SessionControl {
   }
 
   /** §11.19: a ping of the target, or only news of the window. */
-  onTargetPing(header: Buffer): void {
+  onTargetPing(connection: Connection, header: Buffer): void {
     const ping = nopIn.decode(header, 0);
     if (ping.ttt === RESERVED_TAG) return;
-    const { out } = this.#connection;
-    if (out.flushedSeq >= this.#pingSeq) this.#pingsUnsent = 0;
-    this.#pingsUnsent += 1;
-    this.#pingSeq = out.seq;
-    if (this.#pingsUnsent > UNSENT_PINGS_MAX) {
+    const { out } = connection;
+    if (out.flushedSeq >= connection.pingSeq) connection.pingsUnsent = 0;
+    connection.pingsUnsent += 1;
+    connection.pingSeq = out.seq;
+    if (connection.pingsUnsent > UNSENT_PINGS_MAX) {
       throw protocolError('the target pings but does not read our answers (§11.19)');
     }
-    this.#connection.send({
+    connection.send({
       opcode: Opcode.NopOut,
       dataSegmentLength: 0,
       immediate: true,
@@ -235,41 +255,16 @@ export class SessionControl {
       itt: RESERVED_TAG,
       ttt: ping.ttt,
       cmdSn: this.#session.cmdSn,
-      expStatSn: this.#connection.expStatSn,
+      expStatSn: connection.expStatSn,
     });
   }
 
-  #armKeepalive(delayMs: number): void {
-    this.#keepalive = this.#session.clock.after(delayMs, () => this.#onKeepalive());
-  }
-
-  /** Any byte that arrived since the last look is life; only silence is pinged. */
-  #onKeepalive(): void {
-    const { nopIntervalMs, nopTimeoutMs } = this.#session.timeouts;
-    const alive = this.#connection.rxEvents !== this.#lastRxEvents;
-    this.#lastRxEvents = this.#connection.rxEvents;
-    if (alive) {
-      this.#pinging = false;
-      this.#armKeepalive(nopIntervalMs);
-      return;
-    }
-    if (this.#pinging) {
-      const { targetName: target, portal } = this.#session;
-      this.#session.destroy(
-        iscsiErrors.make('ISCSI_NOP_TIMEOUT', { fields: { target, portal, nopTimeoutMs } }),
-      );
-      return;
-    }
-    this.#pinging = true;
-    this.#armKeepalive(nopTimeoutMs);
-    this.#ping().catch(() => {}); // a ping that is lost or late shows in the next look
-  }
-
-  async #ping(): Promise<void> {
-    const { nopTimeoutMs } = this.#session.timeouts;
+  /** Pings the target. That the answer is late or lost shows in the silence. */
+  ping(connection: Connection): void {
+    const timeoutMs = this.#session.timeouts.nopTimeoutMs * 2;
     const late = (): OrionError => iscsiErrors.make('ISCSI_NOP_TIMEOUT');
-    await this.#ask(Opcode.NopIn, nopTimeoutMs * 2, late, (itt) => {
-      this.#connection.send({
+    const send = (itt: number): void =>
+      connection.send({
         opcode: Opcode.NopOut,
         dataSegmentLength: 0,
         immediate: true,
@@ -277,9 +272,9 @@ export class SessionControl {
         itt,
         ttt: RESERVED_TAG,
         cmdSn: this.#session.cmdSn,
-        expStatSn: this.#connection.expStatSn,
+        expStatSn: connection.expStatSn,
       });
-    });
+    this.ask(connection, Opcode.NopIn, timeoutMs, late, send).catch(() => {});
   }
 
   /** An Asynchronous Message or a Reject. */
@@ -295,7 +290,7 @@ export class SessionControl {
       case AsyncEvent.ScsiEvent: {
         const length = data.length >= 2 ? u16(data, 0) : 0;
         if (length > data.length - 2) throw protocolError('a SenseLength too long (§11.9.4)');
-        this.#emit({
+        this.emit({
           kind: 'scsi',
           lun: message.lun,
           sense: parseSense(data.subarray(2, 2 + length)),
@@ -305,7 +300,7 @@ export class SessionControl {
       case AsyncEvent.LogoutRequested:
       case AsyncEvent.RenegotiationRequested:
         // Event 4 wants a renegotiation or a logout; we have nothing to negotiate anew.
-        this.#emit({ kind: 'logout-requested' });
+        this.emit({ kind: 'logout-requested' });
         this.#logoutForTarget(message.parameter3 * 1000);
         return;
       case AsyncEvent.ConnectionDropped:
@@ -318,7 +313,7 @@ export class SessionControl {
         // Belongs to FastAbort, which we do not offer (§13.23).
         throw protocolError('tasks are terminated as if FastAbort were negotiated (§11.9.1)');
       default:
-        this.#emit({ kind: 'async', event: message.event, vendorCode: message.vendorCode });
+        this.emit({ kind: 'async', event: message.event, vendorCode: message.vendorCode });
     }
   }
 
@@ -349,7 +344,7 @@ export class SessionControl {
     const opcode = data[0]! & 0x3f;
     const reason = nameOf(RejectReason, message.reason);
     const pdu = nameOf(Opcode, opcode);
-    this.#emit({ kind: 'reject', reason, pdu });
+    this.emit({ kind: 'reject', reason, pdu });
     const error = iscsiErrors.make('ISCSI_REJECTED', {
       message: `the target rejects ${pdu}: ${reason}`,
     });
@@ -375,7 +370,7 @@ export class SessionControl {
     else this.#session.abandon(task, error);
   }
 
-  #emit(event: SessionEvent): void {
+  emit(event: SessionEvent): void {
     for (const fn of this.#listeners) fn(event);
   }
 }

@@ -34,6 +34,9 @@ const BURST_BYTES = 16 * 1024 * 1024 - 4096;
 const FIRST_BURST_BYTES = 256 * 1024;
 const OUTSTANDING_R2T = 8;
 
+/** Connections that a session may have. */
+export const CONNECTIONS_MAX = 8;
+
 /** What we ask for. The target may give less. */
 export const wantedParams: Partial<Params> = {
   HeaderDigest: 'None',
@@ -63,13 +66,23 @@ export interface SessionEnvironment {
 }
 
 export interface OpenSessionOptions extends SessionEnvironment {
-  /** Tried in order. All of one target portal group where the login is to reinstate a session. */
+  /**
+   * Tried in order. All of one target portal group where the login is to reinstate a session, or where the session is to
+   * have several connections, which are spread over them.
+   */
   readonly portals: readonly Address[];
   readonly targetName: string;
   readonly initiatorName: string;
   /** 6 bytes: `makeIsid`. */
   readonly isid: Buffer;
   readonly timeouts?: Partial<SessionTimeouts>;
+  /** TCP connections of the session; 1 when left out. A target that allows fewer gets fewer. */
+  readonly connections?: number;
+  /**
+   * Asked before each login into a session that is open already: rejects when the session must not be continued, because
+   * somebody else may have its place. That ends it.
+   */
+  readonly mayLogIn?: () => Promise<void>;
   /** Instead of `wantedParams`, key by key. */
   readonly params?: Partial<Params>;
 }

@@ -1,5 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { Rng } from '../core/rng.ts';
+import type { Address } from '../wire/network.ts';
+import type { ConnectionOpener } from './connection-set.ts';
 import type { SessionTimeouts } from './session-options.ts';
 
 export const SessionState = {
@@ -25,4 +27,7 @@ export interface SessionInit {
   readonly targetName: string;
   readonly isid: Buffer;
   readonly cmdSn: number;
+  /** Where the leading login was. */
+  readonly address: Address;
+  readonly opener: ConnectionOpener;
 }

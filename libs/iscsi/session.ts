@@ -1,28 +1,33 @@
-import { assert } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { Rng } from '../core/rng.ts';
-import { TimerWheel } from '../core/timer-wheel.ts';
 import { CommandWindow } from './command-window.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
+import { ConnectionSet } from './connection-set.ts';
+import { SessionPhase } from './connection-state.ts';
 import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
+import { Keepalive } from './keepalive.ts';
 import type { LoginResult } from './login.ts';
 import { At, BHS_BYTES, Bit, i32, u32 } from './pdu/bhs.ts';
 import { nameOf, Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
+import type { ConnectionStatus, SessionConnection } from './session-connection.ts';
 import { SessionControl, type SessionEvent, type TmfOptions } from './session-control.ts';
 import { commandTimeout, connectionLost, lossError, placed } from './session-errors.ts';
 import type { SessionTimeouts } from './session-options.ts';
 import { type SessionInit, SessionState, type SessionStats } from './session-types.ts';
-import { Direction, type Task, type TaskOwner, TaskState, TaskTable } from './task-table.ts';
+import { Settlement } from './settlement.ts';
+import { type Task, type TaskOwner, TaskState } from './task-table.ts';
 import {
-  checkDataIn,
   checkExpDataSn,
+  isNumbered,
+  readResponse,
   residualOf,
   sendCommand,
-  senseOf,
   serveR2t,
   type TransferParams,
+  takeDataIn,
+  takeR2tSn,
 } from './transfer.ts';
 
 const NO_TAG = RESERVED_TAG | 0;
@@ -30,9 +35,9 @@ const NO_TAG = RESERVED_TAG | 0;
 export { SessionState };
 
 /**
- * A normal or discovery session in full feature phase, on one connection. It never logs in again by itself: when it
- * is lost it stays lost, and whoever has the authority opens another one. ErrorRecoveryLevel 0: any violation by the
- * target, and any break of the connection, ends it with the first cause.
+ * A normal or discovery session in full feature phase, on one connection or several. It never opens another session by
+ * itself: when it is lost it stays lost, and whoever has the authority opens another one. At ErrorRecoveryLevel 0 any
+ * violation by the target, and any break of a connection, ends it with the first cause (§7.14 c).
  */
 export class IscsiSession implements ConnectionHandler {
   readonly clock: Clock;
@@ -45,13 +50,13 @@ export class IscsiSession implements ConnectionHandler {
   readonly remoteTpgt: number;
   readonly openedAtMs: number;
   readonly login: LoginResult;
-  readonly stats: SessionStats = { commands: 0, bytesRead: 0, bytesWritten: 0, inflight: 0 };
-  readonly #connection: Connection;
-  readonly #params: TransferParams;
-  readonly #table: TaskTable;
-  readonly #wheel: TimerWheel;
+  readonly stats: SessionStats;
+  /** For the parts of a session only, like `tasks` and `members`. */
+  readonly window: CommandWindow;
+  readonly tasks: Settlement;
+  readonly members: ConnectionSet;
+  readonly params: TransferParams;
   readonly #control: SessionControl;
-  readonly #window: CommandWindow;
   #state: SessionState = SessionState.Open;
   #cause: Error | null = null;
   #closedListeners: ((cause: Error) => void)[] = [];
@@ -67,36 +72,46 @@ export class IscsiSession implements ConnectionHandler {
     this.remoteTpgt = login.tpgt;
     this.portal = connection.remote;
     this.openedAtMs = init.clock.nowMs();
-    this.#window = new CommandWindow(init.cmdSn, login.expCmdSn, login.maxCmdSn);
-    this.#params = {
+    this.window = new CommandWindow(init.cmdSn, login.expCmdSn, login.maxCmdSn);
+    this.params = {
       initialR2t: login.params.InitialR2T,
       immediateData: login.params.ImmediateData,
       firstBurstBytes: login.params.FirstBurstLength,
       maxBurstBytes: login.params.MaxBurstLength,
+      readsInOrder: login.params.DataPDUInOrder && login.params.DataSequenceInOrder,
+      writesInOrder: login.params.DataSequenceInOrder,
+      recovers: false,
     };
-    this.#connection = connection;
-    connection.peerSegmentBytes = login.targetSegmentBytes;
-    connection.ownSegmentBytes = login.ourSegmentBytes;
-    connection.useDigests(login.params);
-    connection.expStatSn = (login.statSn + 1) | 0;
-    connection.out.onRelease(() => this.#onFlushed());
-    this.#table = new TaskTable((task) => this.#onExpired(task));
-    this.#wheel = new TimerWheel(init.clock);
-    this.#control = new SessionControl(this, connection);
+    this.tasks = new Settlement(init.clock, (task) => this.#onExpired(task));
+    this.stats = this.tasks.stats;
+    this.members = new ConnectionSet(this, init.opener);
+    this.#control = new SessionControl(this);
+    this.adopt(this.members.lead(connection.cid, init.address), connection, login);
   }
 
   get state(): SessionState {
     return this.#state;
   }
 
+  /** The state of §8.3.1. */
+  get phase(): SessionPhase {
+    if (this.#state === SessionState.Closed) return SessionPhase.Free;
+    return this.members.live.length === 0 ? SessionPhase.Failed : SessionPhase.LoggedIn;
+  }
+
   /** The next CmdSN, signed (§4.2.2.1). */
   get cmdSn(): number {
-    return this.#window.cmdSn;
+    return this.window.cmdSn;
   }
 
   /** Why it ended; null while it has not. */
   get cause(): Error | null {
     return this.#cause;
+  }
+
+  /** Its connections, with those that are being opened or were lost. */
+  connections(): ConnectionStatus[] {
+    return this.members.status();
   }
 
   /** Called once when the session is over, with the first cause. Called at once when it is over already. */
@@ -108,6 +123,10 @@ export class IscsiSession implements ConnectionHandler {
   /** What the target says on its own account, and other things that are worth a line in a log. */
   onEvent(fn: (event: SessionEvent) => void): void {
     this.#control.onEvent(fn);
+  }
+
+  emit(event: SessionEvent): void {
+    this.#control.emit(event);
   }
 
   taskManagement(fn: number, lun: Buffer, options: TmfOptions): Promise<number> {
@@ -129,7 +148,7 @@ export class IscsiSession implements ConnectionHandler {
     if (this.#state !== SessionState.Open && !(control && this.#state === SessionState.Closing)) {
       return null;
     }
-    return this.#table.take(owner, control);
+    return this.tasks.table.take(owner, control);
   }
 
   /** Why `takeTask` gave none, as the error of that command. */
@@ -147,14 +166,14 @@ export class IscsiSession implements ConnectionHandler {
 
   #enqueue(task: Task): void {
     task.movedAtTimer = 0;
-    this.#wheel.arm(task, task.timeoutMs);
-    if (this.#window.free) this.#send(task);
-    else this.#window.wait(task);
+    this.tasks.arm(task);
+    if (this.window.free) this.#send(task);
+    else this.window.wait(task);
   }
 
   /** Submits again what the target answered with "not now", under a new tag; after a pause when `delayMs` is given. */
   resubmit(task: Task, delayMs = 0): void {
-    this.#table.renew(task);
+    this.tasks.table.renew(task);
     task.state = TaskState.Waiting;
     this.stats.inflight += 1;
     if (delayMs === 0) {
@@ -170,12 +189,12 @@ export class IscsiSession implements ConnectionHandler {
 
   #tryAgain(task: Task): void {
     if (this.#state === SessionState.Open) this.#enqueue(task);
-    else this.#lose(task, this.refusal());
+    else this.tasks.lose(task, this.refusal());
   }
 
   /** The task has come back, and its owner has read it. */
   release(task: Task): void {
-    this.#table.release(task);
+    this.tasks.table.release(task);
   }
 
   /**
@@ -183,30 +202,27 @@ export class IscsiSession implements ConnectionHandler {
    * yet is lost as not executed. A late answer is ignored.
    */
   abandon(task: Task, error: OrionError): void {
-    if (task.state === TaskState.Waiting) {
-      const queued = task.queued;
-      const owner = this.#detach(task);
-      owner.taskLost(task, iscsiErrors.make('ISCSI_SESSION_CLOSED', { message: error.message }));
-      if (queued)
-        task.state = TaskState.Abandoned; // the queue releases it when it comes by
-      else this.#table.release(task);
-      return;
-    }
-    if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
-    const connection = this.#connection;
-    const receiving = connection.rxTask === task && connection.partial;
-    const sending = task.outSeq > connection.out.flushedSeq;
-    if (receiving || sending) {
-      task.pendingLoss = error;
-      if (sending) connection.unflushed.push(task);
-      return;
-    }
-    this.#giveUp(task, error);
+    this.tasks.abandon(task, error);
   }
 
   /** The commands of a logical unit that have not come back. */
   commandsOf(lunHigh: number, lunLow: number): Task[] {
-    return this.#table.commandsOf(lunHigh, lunLow);
+    return this.tasks.table.commandsOf(lunHigh, lunLow);
+  }
+
+  /** A connection has logged in: it carries commands from now on. */
+  adopt(member: SessionConnection, connection: Connection, login: LoginResult): void {
+    connection.peerSegmentBytes = login.targetSegmentBytes;
+    connection.ownSegmentBytes = login.ourSegmentBytes;
+    connection.useDigests(login.params);
+    connection.expStatSn = (login.statSn + 1) | 0;
+    connection.out.onRelease(() => this.tasks.flushed(connection));
+    connection.handler = this;
+    this.members.enter(member, connection);
+    member.keepalive = new Keepalive(connection, this.clock, this.timeouts, {
+      ping: () => this.#control.ping(connection),
+      silent: () => this.#onSilent(connection),
+    });
   }
 
   /** Ends the session at once with a TCP reset. Every outstanding command is lost; nothing is sent any more. */
@@ -214,17 +230,15 @@ export class IscsiSession implements ConnectionHandler {
     if (this.#state === SessionState.Closed) return;
     this.#state = SessionState.Closed;
     this.#cause = cause;
-    this.#control.stop();
-    const connection = this.#connection;
-    // The batch that is still being filled has not been handed to the socket.
-    const seq = connection.out.seq;
-    connection.destroy(cause);
-    this.#onFlushed(); // what was answered is answered
-    this.#window.drain();
-    for (const task of this.#table.active()) {
+    this.members.destroy(cause); // what was answered is answered
+    this.window.drain();
+    for (const task of this.tasks.table.active()) {
       if (task.state === TaskState.Free) continue; // freed by an owner meanwhile
-      const sent = task.state === TaskState.Sent && task.firstSeq < seq;
-      this.#lose(task, lossError(this, task, sent, cause));
+      const { connection } = task;
+      // The batch that is still being filled has not been handed to the socket.
+      const handed = connection !== null && task.firstSeq < connection.out.seq;
+      const sent = task.state === TaskState.Sent && handed;
+      this.tasks.lose(task, lossError(this, task, sent, cause));
     }
     const listeners = this.#closedListeners;
     this.#closedListeners = [];
@@ -233,40 +247,60 @@ export class IscsiSession implements ConnectionHandler {
 
   #send(task: Task): void {
     task.state = TaskState.Sent;
-    const window = this.#window;
-    sendCommand(this.#connection, task, window.cmdSn, this.#params);
+    const { window } = this;
+    const connection = this.members.pick();
+    this.tasks.assign(task, connection);
+    sendCommand(connection, task, window.cmdSn, this.params);
     task.movedAtTimer = task.moved;
     // Assigned when it is sent, so that one that never was leaves no hole (§4.2.2.1).
     window.cmdSn = (window.cmdSn + 1) | 0;
   }
 
-  #updateWindow(header: Buffer, at: number): void {
-    if (!this.#window.update(header, at)) return;
-    for (let task = this.#window.next(); task !== null; task = this.#window.next()) {
+  /** The same command under the same number again: the target waits for it (§7.2.1). */
+  sendAgain(task: Task, connection: Connection): void {
+    sendCommand(connection, task, task.cmdSn, this.params);
+  }
+
+  /** Takes ExpCmdSN and MaxCmdSN of any PDU, and sends what waited for room. */
+  updateWindow(header: Buffer, at: number): void {
+    if (this.window.update(header, at)) this.sendWaiting();
+  }
+
+  /** Sends what waited for the window, or for a connection. */
+  sendWaiting(): void {
+    const { window } = this;
+    for (let task = window.next(); task !== null; task = window.next()) {
       if (task.state === TaskState.Waiting) this.#send(task);
-      else this.#table.release(task); // given up while it waited
+      else this.tasks.table.release(task); // given up while it waited
     }
   }
 
-  #find(header: Buffer, at: number): Task {
+  /** The task of a PDU. */
+  find(connection: Connection, header: Buffer, at: number): Task {
     const itt = i32(header, at + At.itt);
-    const task = itt === NO_TAG ? null : this.#table.find(itt);
+    const task = itt === NO_TAG ? null : this.tasks.table.find(itt);
     if (task === null || task.state === TaskState.Waiting || task.state === TaskState.Answered) {
       const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
       throw protocolError(`${opcode} for a task that there is not: ${itt >>> 0} (§7.13)`);
+    }
+    if (task.connection !== connection) {
+      const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
+      throw protocolError(`${opcode} for a task of another connection (§4.2.5.1)`);
     }
     return task;
   }
 
   dataInHeader(connection: Connection, header: Buffer, at: number, length: number): Task | null {
-    if ((header[at + At.flags]! & Bit.statusPresent) !== 0) this.#connection.takeStatSn(header, at);
-    const task = this.#find(header, at);
-    this.#updateWindow(header, at);
+    if ((header[at + At.flags]! & Bit.statusPresent) !== 0) connection.takeStatSn(header, at);
+    const task = this.find(connection, header, at);
+    this.updateWindow(header, at);
     if (task.state === TaskState.Abandoned) {
-      if ((header[at + At.flags]! & Bit.statusPresent) !== 0) this.#table.releaseAbandoned(task);
+      if ((header[at + At.flags]! & Bit.statusPresent) !== 0) {
+        this.tasks.table.releaseAbandoned(task);
+      }
       return null;
     }
-    checkDataIn(connection, task, header, at, length);
+    takeDataIn(connection, task, header, at, length, this.params.readsInOrder);
     return task;
   }
 
@@ -278,42 +312,44 @@ export class IscsiSession implements ConnectionHandler {
     if ((connection.rxFlags & Bit.statusPresent) !== 0) {
       task.status = connection.rxStatus;
       task.residual = residualOf(connection.rxFlags, connection.rxResidual, task.edtl);
-      this.#complete(task);
-    } else if (task.pendingLoss !== null) this.#giveUp(task, task.pendingLoss);
+      this.tasks.complete(task);
+    } else if (task.pendingLoss !== null) this.tasks.giveUp(task, task.pendingLoss);
   }
 
   pdu(connection: Connection, header: Buffer, at: number, data: Buffer): void {
+    if (isNumbered(header, at)) connection.takeStatSn(header, at);
+    const opcode = header[at]! & Bit.opcodeMask;
+    if (opcode === Opcode.ScsiResponse) this.#onResponse(connection, header, at, data);
+    else if (opcode === Opcode.R2t) this.#onR2t(connection, header, at);
+    else this.deliver(connection, header, at, data);
+  }
+
+  #onR2t(connection: Connection, header: Buffer, at: number): void {
+    const task = this.find(connection, header, at);
+    this.updateWindow(header, at);
+    if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
+    takeR2tSn(task, header, at);
+    serveR2t(connection, task, header, at, this.params);
+  }
+
+  /** A PDU that is not on the path of an I/O; its StatSN has been taken. */
+  deliver(connection: Connection, header: Buffer, at: number, data: Buffer): void {
     switch (header[at]! & Bit.opcodeMask) {
-      case Opcode.ScsiResponse:
-        this.#onResponse(header, at, data);
+      case Opcode.NopIn:
+        this.updateWindow(header, at);
+        if (u32(header, at + At.itt) === RESERVED_TAG) {
+          this.#control.onTargetPing(connection, header.subarray(at, at + BHS_BYTES));
+        } else this.#onControlAnswer(connection, header, at, data);
         return;
-      case Opcode.R2t: {
-        const task = this.#find(header, at);
-        this.#updateWindow(header, at);
-        if (task.state === TaskState.Sent && task.pendingLoss === null) {
-          serveR2t(connection, task, header, at, this.#params);
-        }
-        return;
-      }
-      case Opcode.NopIn: {
-        const asks = u32(header, at + At.itt) === RESERVED_TAG;
-        if (!asks) this.#connection.takeStatSn(header, at);
-        this.#updateWindow(header, at);
-        if (asks) this.#control.onTargetPing(header.subarray(at, at + BHS_BYTES));
-        else this.#onControlAnswer(header, at, data);
-        return;
-      }
       case Opcode.TaskManagementResponse:
       case Opcode.TextResponse:
       case Opcode.LogoutResponse:
-        this.#connection.takeStatSn(header, at);
-        this.#updateWindow(header, at);
-        this.#onControlAnswer(header, at, data);
+        this.updateWindow(header, at);
+        this.#onControlAnswer(connection, header, at, data);
         return;
       case Opcode.AsyncMessage:
       case Opcode.Reject:
-        this.#connection.takeStatSn(header, at);
-        this.#updateWindow(header, at);
+        this.updateWindow(header, at);
         this.#control.onNotice(header.subarray(at, at + BHS_BYTES), data);
         return;
       default: {
@@ -324,125 +360,88 @@ export class IscsiSession implements ConnectionHandler {
   }
 
   lost(connection: Connection, error: Error | null): void {
-    const { targetName: target, portal } = this;
+    const place = { targetName: this.targetName, portal: connection.remote };
+    const { targetName: target, portal } = place;
     if (isOrionError(error)) return this.destroy(placed(error, { target, portal }));
-    this.destroy(connectionLost(this, connection.partial, error));
+    this.fail(connection, connectionLost(place, connection.partial, error));
   }
 
-  #onResponse(header: Buffer, at: number, data: Buffer): void {
-    this.#connection.takeStatSn(header, at);
-    const task = this.#find(header, at);
-    this.#updateWindow(header, at);
-    if (task.state === TaskState.Abandoned) return this.#table.releaseAbandoned(task);
+  /** A connection has failed. At ErrorRecoveryLevel 0 that is the end of the session (§7.14). */
+  fail(connection: Connection, cause: OrionError): void {
+    if (this.#state === SessionState.Closing && this.members.live.length > 1) {
+      // The target ends the connections one by one while the session is logged out.
+      if (this.#control.connection !== connection) return this.#drop(connection, cause);
+    }
+    this.destroy(cause);
+  }
+
+  #drop(connection: Connection, cause: Error): void {
+    const member = this.members.of(connection);
+    member.keepalive?.stop();
+    member.step('lost');
+    this.members.leave(connection);
+    connection.destroy(cause);
+    this.tasks.flushed(connection);
+  }
+
+  #onSilent(connection: Connection): void {
+    const { targetName: target } = this;
+    const { nopTimeoutMs } = this.timeouts;
+    const fields = { target, portal: connection.remote, nopTimeoutMs };
+    this.fail(connection, iscsiErrors.make('ISCSI_NOP_TIMEOUT', { fields }));
+  }
+
+  #onResponse(connection: Connection, header: Buffer, at: number, data: Buffer): void {
+    const task = this.find(connection, header, at);
+    this.updateWindow(header, at);
+    if (task.state === TaskState.Abandoned) return this.tasks.table.releaseAbandoned(task);
     if (task.owner instanceof ControlRequest) {
       throw protocolError('a SCSI Response to a request that is no SCSI command (§7.13)');
     }
-    task.response = header[at + At.response]!;
     checkExpDataSn(task, header, at);
-    task.status = header[at + At.status]!;
-    const flags = header[at + At.flags]!;
-    task.residual = residualOf(flags, u32(header, at + At.residual), task.edtl);
-    if (data.length > 0) task.sense = senseOf(data);
-    this.#complete(task);
+    readResponse(task, header, at, data);
+    this.tasks.complete(task);
   }
 
-  #onControlAnswer(header: Buffer, at: number, data: Buffer): void {
-    const task = this.#find(header, at);
-    if (task.state === TaskState.Abandoned) return this.#table.releaseAbandoned(task);
+  #onControlAnswer(connection: Connection, header: Buffer, at: number, data: Buffer): void {
+    const task = this.find(connection, header, at);
+    if (task.state === TaskState.Abandoned) return this.tasks.table.releaseAbandoned(task);
     const { owner } = task;
     if (!(owner instanceof ControlRequest) || owner.answer !== (header[at]! & Bit.opcodeMask)) {
       const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
       throw protocolError(`${opcode} in answer to something else (§7.13)`);
     }
-    this.#table.release(task);
+    this.tasks.table.release(task);
     owner.answered(header.subarray(at, at + BHS_BYTES), data);
-  }
-
-  /** The command is answered; its owner hears of it once the socket holds no byte of it (I4 of failover.md). */
-  #complete(task: Task): void {
-    this.#wheel.disarm(task);
-    if (task.direction === Direction.Write) {
-      this.stats.bytesWritten += task.edtl;
-      if (task.outSeq > this.#connection.out.flushedSeq) {
-        if (task.pendingLoss === null) this.#connection.unflushed.push(task);
-        task.state = TaskState.Answered;
-        return;
-      }
-    }
-    this.#done(task);
-  }
-
-  #done(task: Task): void {
-    this.stats.inflight -= 1;
-    task.owner!.taskDone(task);
-  }
-
-  /** The socket has taken more: what waited for that alone comes back now. */
-  #onFlushed(): void {
-    const { unflushed, out } = this.#connection;
-    if (unflushed.length === 0) return;
-    const { flushedSeq } = out;
-    const free = unflushed.filter((task) => task.outSeq <= flushedSeq);
-    if (free.length === 0) return;
-    const rest = unflushed.filter((task) => task.outSeq > flushedSeq);
-    unflushed.splice(0, unflushed.length, ...rest);
-    for (const task of free) {
-      if (task.state === TaskState.Answered) this.#done(task);
-      else if (task.pendingLoss !== null) this.#giveUp(task, task.pendingLoss);
-    }
   }
 
   #onExpired(task: Task): void {
     if (task.moved !== task.movedAtTimer) {
       // It makes progress: a large transfer gets more time.
       task.movedAtTimer = task.moved;
-      this.#wheel.arm(task, task.timeoutMs);
+      this.tasks.arm(task);
       return;
     }
     this.destroy(commandTimeout(this, task.timeoutMs));
   }
 
-  #detach(task: Task): TaskOwner {
-    this.#wheel.disarm(task);
-    if (!(task.owner instanceof ControlRequest)) this.stats.inflight -= 1;
-    const { owner } = task;
-    assert(owner !== null, 'a task that is taken has an owner');
-    return owner;
-  }
-
-  #lose(task: Task, error: OrionError): void {
-    if (task.state === TaskState.Abandoned) {
-      this.#table.release(task);
-      return;
-    }
-    const owner = this.#detach(task);
-    owner.taskLost(task, error);
-    this.#table.release(task);
-  }
-
-  #giveUp(task: Task, error: OrionError): void {
-    const owner = this.#detach(task);
-    owner.taskLost(task, error);
-    this.#table.abandon(task);
-  }
-
   /** For the control side: a task without a command, and what the tag of a rejected PDU stands for. */
   findTask(itt: number): Task | null {
-    return itt === NO_TAG ? null : this.#table.find(itt);
+    return itt === NO_TAG ? null : this.tasks.table.find(itt);
   }
 
   /** No new commands; what was not sent is lost as not executed. */
   beginClosing(): void {
     if (this.#state !== SessionState.Open) return;
     this.#state = SessionState.Closing;
-    for (const task of this.#window.drain()) {
-      if (task.state === TaskState.Waiting) this.#lose(task, this.refusal());
-      else this.#table.release(task);
+    for (const task of this.window.drain()) {
+      if (task.state === TaskState.Waiting) this.tasks.lose(task, this.refusal());
+      else this.tasks.table.release(task);
     }
   }
 
   /** Gives up a control request that took too long. */
   abandonControl(task: Task, error: OrionError): void {
-    if (task.state === TaskState.Sent) this.#giveUp(task, error);
+    if (task.state === TaskState.Sent) this.tasks.giveUp(task, error);
   }
 }

@@ -2,8 +2,10 @@ import { assert } from '../core/assert.ts';
 import type { OrionError } from '../core/errors.ts';
 import { Fifo } from '../core/fifo.ts';
 import { WheelEntry } from '../core/timer-wheel.ts';
+import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
+import type { ReceivedRanges } from './received-ranges.ts';
 
 /** Tasks of one session, waiting ones included. What does not fit is refused with ISCSI_QUEUE_FULL. */
 export const TASKS_MAX = 4096;
@@ -71,14 +73,23 @@ export class Task extends WheelEntry {
   fua = false;
   cdb: Buffer | null = null;
 
+  /** The connection that all PDUs of it go over (§4.2.5.1); null while it waits. */
+  connection: Connection | null = null;
+  /** Data segments that we took when it was sent. */
+  segmentBytes = 0;
   cmdSn = 0;
   /** Bytes that came in, or that were sent out. */
   moved = 0;
   /** DataSN or R2TSN that comes next. */
   nextSn = 0;
-  /** Batches of the out queue that hold the first and the last bytes of it. */
+  /**
+   * Batches of the out queue that hold the first and the last bytes of it. 0: none yet; -1: sent on a connection before
+   * this one.
+   */
   firstSeq = 0;
   outSeq = 0;
+  /** Which bytes came, where they may come in any order. */
+  ranges: ReceivedRanges | null = null;
   /** It stands in the queue for the command window. */
   queued = false;
   /** It is to be given up with this as soon as no memory of it is in use. */
@@ -153,6 +164,8 @@ export class TaskTable {
     task.itt = (task.generation << INDEX_BITS) | task.index;
     task.moved = 0;
     task.nextSn = 0;
+    task.connection = null;
+    task.ranges = null;
     task.firstSeq = 0;
     task.outSeq = 0;
     task.pendingLoss = null;
@@ -167,6 +180,8 @@ export class TaskTable {
     assert(task.wheelSlot < 0, 'a released task has no timeout');
     task.state = TaskState.Free;
     task.owner = null;
+    task.connection = null;
+    task.ranges = null;
     task.data = NO_DATA;
     task.cdb = null;
     task.sense = null;

@@ -4,6 +4,7 @@ import { protocolError } from './errors.ts';
 import { At, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
+import { ReceivedRanges } from './received-ranges.ts';
 import { cdbOf, Direction, type Task } from './task-table.ts';
 
 /**
@@ -17,6 +18,12 @@ export interface TransferParams {
   immediateData: boolean;
   firstBurstBytes: number;
   maxBurstBytes: number;
+  /** DataPDUInOrder and DataSequenceInOrder: offsets go with the numbers (§13.18, §13.19). */
+  readsInOrder: boolean;
+  /** DataSequenceInOrder, for what R2T ask for. */
+  writesInOrder: boolean;
+  /** ErrorRecoveryLevel 1 and above: an R2T may ask for bytes again (§11.8). */
+  recovers: boolean;
 }
 
 /**
@@ -118,6 +125,15 @@ function sendDataOut(
   task.outSeq = out.seq;
 }
 
+/** R2T are numbered from 0 per command (§11.8.2). */
+export function takeR2tSn(task: Task, header: Buffer, at: number): void {
+  const r2tSn = i32(header, at + At.r2tSn);
+  if (r2tSn !== task.nextSn) {
+    throw protocolError(`R2TSN ${r2tSn >>> 0}, expected ${task.nextSn >>> 0} (§11.8.2)`);
+  }
+  task.nextSn = (task.nextSn + 1) | 0;
+}
+
 /** Serves an R2T at once, in the order of arrival; checks it against the task first (§11.8). */
 export function serveR2t(
   connection: Connection,
@@ -128,10 +144,6 @@ export function serveR2t(
 ): void {
   if (task.direction !== Direction.Write) {
     throw protocolError('an R2T for a command that does not write (§11.8)');
-  }
-  const r2tSn = i32(header, at + At.r2tSn);
-  if (r2tSn !== task.nextSn) {
-    throw protocolError(`R2TSN ${r2tSn >>> 0}, expected ${task.nextSn >>> 0} (§11.8.2)`);
   }
   const ttt = i32(header, at + At.ttt);
   if (ttt === (RESERVED_TAG | 0)) throw protocolError('an R2T without a tag (§11.8.5)');
@@ -145,15 +157,25 @@ export function serveR2t(
   if (offset + length > task.edtl) {
     throw protocolError(`an R2T beyond the ${task.edtl} bytes of the command (§11.8.4)`);
   }
-  // DataSequenceInOrder=Yes: offsets never go back (§13.19). It also bounds what one command can make us send.
-  if (offset < task.moved) throw protocolError('an R2T for bytes that were sent already (§13.19)');
-  task.nextSn = (task.nextSn + 1) | 0;
-  task.moved = offset + length;
+  if (params.recovers) {
+    task.moved = Math.max(task.moved, offset + length);
+  } else if (params.writesInOrder) {
+    // Offsets never go back (§13.19). It also bounds what one command can make us send.
+    if (offset < task.moved) {
+      throw protocolError('an R2T for bytes that were sent already (§13.19)');
+    }
+    task.moved = offset + length;
+  } else {
+    if (task.moved + length > task.edtl) {
+      throw protocolError('R2T for more bytes than the command has (§11.8.4)');
+    }
+    task.moved += length;
+  }
   sendDataOut(connection, task, ttt, offset, length);
 }
 
-/** Checks a Data-In against its task and notes what it says (§11.7). */
-export function checkDataIn(
+/** What a Data-In says, checked against its task (§11.7); its number is the caller's to look at. */
+export function readDataIn(
   connection: Connection,
   task: Task,
   header: Buffer,
@@ -164,30 +186,48 @@ export function checkDataIn(
   if (task.direction !== Direction.Read) {
     throw protocolError('Data-In for a command that does not read (§11.7)');
   }
-  const dataSn = i32(header, at + At.dataSn);
-  if (dataSn !== task.nextSn) {
-    throw protocolError(`DataSN ${dataSn >>> 0}, expected ${task.nextSn >>> 0} (§11.7.5)`);
-  }
   const offset = u32(header, at + At.bufferOffset);
   if (offset + length > task.edtl) {
     throw protocolError(`Data-In beyond the ${task.edtl} bytes of the command (§11.7.6)`);
   }
-  // DataPDUInOrder=Yes and DataSequenceInOrder=Yes: no gaps, no overlaps (§13.18, §13.19).
-  if (offset !== task.moved && length > 0) {
-    throw protocolError(`Data-In at ${offset}, expected ${task.moved} (§13.18)`);
-  }
-  if ((flags & Bit.acknowledge) !== 0) {
-    throw protocolError('Data-In asks for an acknowledgement at ErrorRecoveryLevel 0 (§11.16.2)');
-  }
   if ((flags & Bit.statusPresent) !== 0 && (flags & Bit.final) === 0) {
     throw protocolError('S without F (§11.7.3)');
   }
-  task.nextSn = (task.nextSn + 1) | 0;
-  task.moved += length;
   connection.rxAt = offset;
   connection.rxFlags = flags;
   connection.rxStatus = header[at + At.status]!;
   connection.rxResidual = u32(header, at + At.residual);
+}
+
+/** Takes a Data-In at ErrorRecoveryLevel 0: they come in the order of their numbers, or not at all. */
+export function takeDataIn(
+  connection: Connection,
+  task: Task,
+  header: Buffer,
+  at: number,
+  length: number,
+  inOrder: boolean,
+): void {
+  readDataIn(connection, task, header, at, length);
+  const dataSn = i32(header, at + At.dataSn);
+  if (dataSn !== task.nextSn) {
+    throw protocolError(`DataSN ${dataSn >>> 0}, expected ${task.nextSn >>> 0} (§11.7.5)`);
+  }
+  const offset = connection.rxAt;
+  if (inOrder) {
+    // No gaps, no overlaps (§13.18, §13.19).
+    if (offset !== task.moved && length > 0) {
+      throw protocolError(`Data-In at ${offset}, expected ${task.moved} (§13.18)`);
+    }
+  } else {
+    task.ranges ??= new ReceivedRanges();
+    task.ranges.add(offset, length);
+  }
+  if ((connection.rxFlags & Bit.acknowledge) !== 0) {
+    throw protocolError('Data-In asks for an acknowledgement at ErrorRecoveryLevel 0 (§11.16.2)');
+  }
+  task.nextSn = (task.nextSn + 1) | 0;
+  task.moved += length;
 }
 
 /**
@@ -198,6 +238,15 @@ export function checkExpDataSn(task: Task, header: Buffer, at: number): void {
   const expDataSn = i32(header, at + At.expDataSn);
   if (expDataSn === 0 || expDataSn === task.nextSn) return;
   throw protocolError(`ExpDataSN ${expDataSn >>> 0}, we have ${task.nextSn >>> 0} (§11.4.8)`);
+}
+
+/** What a SCSI Response says of its command (§11.4). */
+export function readResponse(task: Task, header: Buffer, at: number, data: Buffer): void {
+  task.response = header[at + At.response]!;
+  task.status = header[at + At.status]!;
+  const flags = header[at + At.flags]!;
+  task.residual = residualOf(flags, u32(header, at + At.residual), task.edtl);
+  if (data.length > 0) task.sense = senseOf(data);
 }
 
 /** Positive for overflow, negative for underflow, 0 for neither (§11.4.5). */
@@ -212,10 +261,27 @@ export function residualOf(flags: number, count: number, edtl: number): number {
 }
 
 /** §11.4.7: the sense of a SCSI Response, behind its length; response data may follow. A copy. */
-export function senseOf(data: Buffer): Buffer {
+function senseOf(data: Buffer): Buffer {
   const length = data.length >= 2 ? u16(data, 0) : -1;
   if (length < 0 || length > data.length - 2) {
     throw protocolError(`a SenseLength of ${length} in ${data.length} bytes (§11.4.7.1)`);
   }
   return Buffer.from(data.subarray(2, 2 + length));
+}
+
+/** Whether a PDU of the target takes a StatSN of its own (§4.2.2.2); for Data-In the S bit says it. */
+export function isNumbered(header: Buffer, at: number): boolean {
+  switch (header[at]! & Bit.opcodeMask) {
+    case Opcode.ScsiResponse:
+    case Opcode.TaskManagementResponse:
+    case Opcode.TextResponse:
+    case Opcode.LogoutResponse:
+    case Opcode.AsyncMessage:
+    case Opcode.Reject:
+      return true;
+    case Opcode.NopIn:
+      return u32(header, at + At.itt) !== RESERVED_TAG;
+    default:
+      return false;
+  }
 }

@@ -38,6 +38,8 @@ export class FakeTarget implements Network {
   onLogin: (request: LoginRequest, data: Buffer) => boolean = () => false;
   /** Hears of every PDU after the login. */
   onPdu: (received: Received) => void = () => {};
+  /** Hears of every command whose number was counted. */
+  onCommand: () => void = () => {};
   /** Writes of the initiator stay with it until `releaseWrites`. */
   holdWrites = false;
   /** The window is this wide; 0 is closed. */
@@ -239,6 +241,7 @@ export class FakeTarget implements Network {
     }
     if (pdu.opcode === Opcode.ScsiCommand && !pdu.immediate) {
       this.expCmdSn = (pdu.cmdSn + 1) >>> 0;
+      this.onCommand();
     }
     this.onPdu(received);
   }

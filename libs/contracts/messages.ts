@@ -61,6 +61,14 @@ export const ClaimReply = T.Object({
   revision: T.String(),
   /** Capabilities as in block/device.ts. */
   caps: T.Record(T.String(), T.Union([T.Number(), T.Boolean()])),
+  /** Access state of the path as in multipath/access.ts; left out by workers that do not know of it. */
+  access: T.Optional(
+    T.Object({
+      state: T.String(),
+      preferred: T.Boolean(),
+      group: T.Union([T.Integer({ minimum: 0, maximum: 0xffff }), T.Null()]),
+    }),
+  ),
 });
 export type ClaimReply = Static<typeof ClaimReply>;
 
@@ -143,6 +151,8 @@ export const PathStatus = T.Object({
   errors: T.Integer(),
   latencyUs: T.Number(),
   lastError: T.String(),
+  /** Access state of the target port group (ALUA): "active/optimized", ...; left out where the target tells none. */
+  access: T.Optional(T.String()),
 });
 export type PathStatus = Static<typeof PathStatus>;
 

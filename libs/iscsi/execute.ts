@@ -8,7 +8,7 @@ import { judge, type Verdict, verdictError } from '../scsi/sense-table.ts';
 import { traceCommand } from './command-span.ts';
 import { iscsiErrors } from './errors.ts';
 import { u32 } from './pdu/bhs.ts';
-import { ServiceResponse, TaskAttribute } from './pdu/opcodes.ts';
+import { ServiceResponse, TaskAttribute, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
 import { Direction, type Task, type TaskOwner } from './task-table.ts';
 
@@ -33,6 +33,8 @@ export interface ScsiRequest {
   /** Most bytes to receive. */
   readonly receiveBytes?: number;
   readonly timeoutMs?: number;
+  /** SIMPLE when left out (§11.3.1). */
+  readonly attribute?: TaskAttribute;
 }
 
 export interface ScsiResult {
@@ -94,7 +96,7 @@ export function execute(
   request.cdb(cdb, 0);
   task.lunHigh = u32(lun, 0);
   task.lunLow = u32(lun, 4);
-  task.attribute = TaskAttribute.Simple;
+  task.attribute = request.attribute ?? TaskAttribute.Simple;
   task.cdb = cdb;
   task.dataAt = 0;
   if (request.send !== undefined) {
@@ -115,8 +117,8 @@ export interface RunOptions {
   readonly deadlineMs?: number;
   /** Only what was certainly not executed is sent again. */
   readonly onlyNotExecuted?: boolean;
-  /** Hears of every unit attention and deferred error on the way. */
-  readonly onSense?: (sense: Sense) => void;
+  /** Hears of every sense on the way. The next try waits for the promise, if it gives one. */
+  readonly onSense?: (sense: Sense) => Promise<void> | null;
   /** Set for sampled I/O: each try is a span of its own. */
   readonly trace?: SpanIdentity | undefined;
 }
@@ -140,7 +142,8 @@ export async function run(
     if (options.trace !== undefined) traceCommand(session, lun, op[0]!, options.trace, answer);
     const { status, sense, data } = await answer;
     if (status === ScsiStatus.Good) return { good: true, data };
-    if (sense !== null) options.onSense?.(sense);
+    if (sense !== null) await options.onSense?.(sense);
+    if (status === ScsiStatus.AcaActive && attempt === 1) await clearAca(session, lun);
     const verdict = judge(status, sense);
     if (verdict.action === 'ok') return { good: true, data };
     const safe = options.onlyNotExecuted !== true || verdict.outcome === 'not-executed';
@@ -151,6 +154,18 @@ export async function run(
       if (session.clock.nowMs() + pause > deadlineMs) return { good: false, verdict, op: op[0]! };
       await new Promise<void>((resolve) => session.clock.after(pause, resolve));
     }
+  }
+}
+
+/** Ends the auto contingent allegiance that holds our own commands (SAM-5 §5.9): then they are sent again. */
+export async function clearAca(session: IscsiSession, lun: Buffer): Promise<boolean> {
+  const timeoutMs = session.timeouts.commandMs;
+  try {
+    const answer = await session.taskManagement(TaskFunction.ClearAca, lun, { timeoutMs });
+    return answer === TmfResponse.FunctionComplete;
+  } catch {
+    // The command says so: it is answered with ACA ACTIVE again.
+    return false;
   }
 }
 

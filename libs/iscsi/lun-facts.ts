@@ -1,16 +1,20 @@
 import type { BlockCapabilities } from '../block/device.ts';
 import { IO_BYTES_MAX } from '../core/limits.ts';
-import { u16 } from '../scsi/bytes.ts';
+import type { PathAccess } from '../multipath/access.ts';
 import { scsiErrors } from '../scsi/errors.ts';
-import { DeviceType, type InquiryData, parseInquiry, putInquiry } from '../scsi/inquiry.ts';
+import { parseThirdPartyCopy } from '../scsi/extended-copy.ts';
+import { formatLun } from '../scsi/lun.ts';
 import {
   MODE_SENSE_6_BYTES,
   type ModeData,
   parseModeSense6,
   putModeSense6,
 } from '../scsi/mode-sense.ts';
+import { ScsiOp } from '../scsi/opcodes.ts';
+import { type Quirks, quirksOf } from '../scsi/quirks.ts';
 import {
   type Capacity,
+  isBlockSize,
   parseReadCapacity10,
   parseReadCapacity16,
   putReadCapacity10,
@@ -21,24 +25,19 @@ import {
 import { putTestUnitReady } from '../scsi/test-unit-ready.ts';
 import {
   type BlockLimits,
+  copyDesignatorOf,
   type Designator,
   parseBlockCharacteristics,
   parseBlockLimits,
-  parseDesignators,
   parseProvisioning,
-  parseSerialNumber,
-  parseSupportedPages,
+  type TargetPort,
+  targetPortOf,
   VpdPage,
-  wwidOf,
 } from '../scsi/vpd.ts';
 import { badData, type RunOptions, run, runChecked } from './execute.ts';
+import { learnAccess } from './lun-access.ts';
+import { identify, type LunIdentity, type LunPortrait, vpd } from './lun-identity.ts';
 import type { IscsiSession } from './session.ts';
-
-/** INQUIRY asks for this first: older devices dislike more than one byte of length. */
-const INQUIRY_BYTES = 255;
-
-/** The longest vital product data page that is read. */
-const VPD_BYTES_MAX = 4096;
 
 /** Commands are at most this long: several of them keep a target busier than one. */
 const COMMAND_BYTES_MAX = 4 * 1024 * 1024;
@@ -49,70 +48,78 @@ const PREFERRED_BYTES_MAX = 1024 * 1024;
 /** UNMAP and WRITE SAME lengths where the device states no limit. */
 const PROVISION_BLOCKS_MAX = 0x10000;
 
-export interface LunIdentity {
-  /** The same on every path: "naa:6001405...". */
-  readonly wwid: string;
-  readonly vendor: string;
-  readonly product: string;
-  readonly revision: string;
-}
-
 /** Everything that was learned of a logical unit when it was attached. */
 export interface LunFacts {
   readonly identity: LunIdentity;
   readonly caps: BlockCapabilities;
+  readonly quirks: Quirks;
   /** FUA in READ and WRITE is honoured; else a flush follows the write. */
   readonly dpoFua: boolean;
   readonly commandBytes: number;
   /** 0: no UNMAP. */
   readonly unmapBlocks: number;
+  /** Pieces of an UNMAP end at multiples of this, counted from `unmapAlignmentBlock`. */
+  readonly unmapGranularityBlocks: number;
+  readonly unmapAlignmentBlock: number;
   readonly writeSameBlocks: number;
   /** WRITE SAME(16) may deallocate. */
   readonly writeSameUnmap: boolean;
+  /** WRITE SAME(10) may. */
+  readonly writeSame10Unmap: boolean;
   /** Deallocated blocks read as zeroes. */
   readonly readsZeroes: boolean;
-  readonly compareAndWriteBlocks: number;
+  /** Target port group support (ALUA), and the port that this path leads to. */
+  readonly tpgs: number;
+  readonly port: TargetPort;
+  readonly access: PathAccess;
+  /** What EXTENDED COPY names the unit by; null when it does not know the command. */
+  readonly copyDesignator: Designator | null;
 }
 
-/** Asks a logical unit who it is and what it can. Rejects when it is none, or no disk. */
+export interface LearnOptions extends RunOptions {
+  /** Name of a quirk profile; "auto" or left out: by INQUIRY. */
+  readonly profile?: string | undefined;
+}
+
+/** Asks a logical unit who it is and what it can. Rejects when it is none, or no disk that we can work with. */
 export async function learnLun(
   session: IscsiSession,
   lun: Buffer,
-  options: RunOptions,
+  options: LearnOptions,
 ): Promise<LunFacts> {
   await becomeReady(session, lun, options);
-  const inquiry = await standardInquiry(session, lun, options);
-  const pages = await supportedPages(session, lun, options);
+  const portrait = await identify(session, lun, options);
+  const { identity, inquiry, designators, pages } = portrait;
   const page = async (number: number): Promise<Buffer | null> =>
     pages.includes(number) ? await vpd(session, lun, number, options) : null;
 
-  const identification = await page(VpdPage.Identification);
-  const serial = await page(VpdPage.SerialNumber);
+  const quirks = quirksOf(inquiry, options.profile);
+  const tpgs = quirks.alua ? inquiry.tpgs : 0;
+  const port = targetPortOf(designators);
+  const access = await learnAccess(session, lun, tpgs, port, options);
   const capacity = await readCapacity(session, lun, options);
+  checkBlockSize(capacity, identity, session, lun);
   const mode = await modeSense(session, lun, options);
   const limitsPage = await page(VpdPage.BlockLimits);
   const characteristicsPage = await page(VpdPage.BlockCharacteristics);
   const provisioningPage = await page(VpdPage.Provisioning);
+  const copyPage = await page(VpdPage.ThirdPartyCopy);
 
   const limits = limitsPage === null ? null : parseBlockLimits(limitsPage);
   const provisioning = provisioningPage === null ? null : parseProvisioning(provisioningPage);
   const rotation =
     characteristicsPage === null ? null : parseBlockCharacteristics(characteristicsPage);
-  const designators = identification === null ? null : parseDesignators(identification);
-  const serialText = serial === null ? null : parseSerialNumber(serial);
 
-  const readsZeroes = capacity.readsZeroes || (provisioning?.readsZeroes ?? false);
+  // Where both tell, both must: what is believed to read as zeroes is not written (I13).
+  const readsZeroes = capacity.readsZeroes && (provisioning?.readsZeroes ?? true);
   const unmapBlocks = provisioning?.unmap === true ? unmapLimit(limits) : 0;
   const writeSameUnmap = provisioning?.writeSame16Unmap ?? false;
-  const compareAndWriteBlocks = limits?.maxCompareAndWriteBlocks ?? 0;
+  const writeSame10Unmap = provisioning?.writeSame10Unmap ?? false;
+  const compareBlocks = quirks.compareAndWrite ? (limits?.maxCompareAndWriteBlocks ?? 0) : 0;
   const { blockBytes } = capacity;
   return {
-    identity: {
-      wwid: wwid(designators, serialText, inquiry, session, lun),
-      vendor: inquiry.vendor,
-      product: inquiry.product,
-      revision: inquiry.revision,
-    },
+    identity,
+    quirks,
     caps: {
       sizeBytes: capacity.blocks * blockBytes,
       blockBytes,
@@ -122,21 +129,50 @@ export async function learnLun(
       // Not to know is to assume a cache (I09).
       volatileCache: mode?.writeCache ?? true,
       fua: true,
-      trim: unmapBlocks > 0 || writeSameUnmap,
+      trim: unmapBlocks > 0 || writeSameUnmap || writeSame10Unmap,
       writeZeroes: true,
-      fastZero: writeSameUnmap && readsZeroes,
-      extents: false,
-      compareAndWriteBytes: compareAndWriteBlocks * blockBytes,
+      fastZero: (writeSameUnmap || writeSame10Unmap) && readsZeroes,
+      extents: capacity.provisioned && quirks.lbaStatus,
+      compareAndWriteBytes: compareBlocks * blockBytes,
       rotational: (rotation?.rotationRate ?? 0) > 1,
     },
     dpoFua: mode?.dpoFua ?? false,
-    commandBytes: commandBytes(blockBytes, limits),
+    commandBytes: commandBytes(blockBytes, limits, quirks),
     unmapBlocks,
+    unmapGranularityBlocks: Math.max(1, limits?.unmapGranularityBlocks ?? 1),
+    unmapAlignmentBlock: limits?.unmapAlignmentBlock ?? 0,
     writeSameBlocks: bounded(limits?.maxWriteSameBlocks ?? 0),
     writeSameUnmap,
+    writeSame10Unmap,
     readsZeroes,
-    compareAndWriteBlocks,
+    tpgs,
+    port,
+    access,
+    copyDesignator: canCopy(portrait, copyPage, quirks) ? copyDesignatorOf(designators) : null,
   };
+}
+
+/** EXTENDED COPY of list identifiers of one byte: service action 0. */
+function canCopy(portrait: LunPortrait, page: Buffer | null, quirks: Quirks): boolean {
+  if (!quirks.extendedCopy) return false;
+  const commands = page === null ? null : parseThirdPartyCopy(page);
+  if (commands === null || commands.length === 0) return portrait.inquiry.thirdPartyCopy;
+  return commands.some(([op, action]) => op === ScsiOp.ExtendedCopy && action === 0);
+}
+
+function checkBlockSize(
+  capacity: Capacity,
+  identity: LunIdentity,
+  session: IscsiSession,
+  lun: Buffer,
+): void {
+  const { blockBytes } = capacity;
+  if (isBlockSize(blockBytes)) return;
+  const where = `LUN ${formatLun(lun)} of ${session.targetName}`;
+  throw scsiErrors.make('SCSI_BLOCK_SIZE', {
+    message: `${where} has blocks of ${blockBytes} bytes; 512, 1024, ... 65536 can be worked with`,
+    fields: { wwid: identity.wwid, blockBytes },
+  });
 }
 
 function bounded(blocks: number): number {
@@ -144,14 +180,15 @@ function bounded(blocks: number): number {
 }
 
 function unmapLimit(limits: BlockLimits | null): number {
-  // A device that has the page and leaves the limit 0 does not take UNMAP, whatever it says elsewhere (SBC-3).
+  // A device that has the page and leaves a limit 0 does not take UNMAP, whatever it says elsewhere (SBC-3).
   if (limits === null) return PROVISION_BLOCKS_MAX;
-  return limits.maxUnmapBlocks;
+  return limits.maxUnmapDescriptors === 0 ? 0 : limits.maxUnmapBlocks;
 }
 
-function commandBytes(blockBytes: number, limits: BlockLimits | null): number {
+function commandBytes(blockBytes: number, limits: BlockLimits | null, quirks: Quirks): number {
+  const own = quirks.commandBytesMax === 0 ? COMMAND_BYTES_MAX : quirks.commandBytesMax;
   const limit = limits?.maxTransferBlocks ?? 0;
-  if (limit === 0) return COMMAND_BYTES_MAX;
+  if (limit === 0) return Math.max(blockBytes, own);
   return Math.max(blockBytes, Math.min(COMMAND_BYTES_MAX, limit * blockBytes));
 }
 
@@ -163,86 +200,18 @@ function preferredBytes(capacity: Capacity, limits: BlockLimits | null): number 
   return Math.min(power, Math.max(PREFERRED_BYTES_MAX, capacity.blockBytes));
 }
 
-function wwid(
-  designators: readonly Designator[] | null,
-  serial: string | null,
-  inquiry: InquiryData,
-  session: IscsiSession,
-  lun: Buffer,
-): string {
-  const best = designators === null ? null : wwidOf(designators);
-  if (best !== null) return best;
-  if (serial !== null && serial !== '')
-    return `serial:${inquiry.vendor}:${inquiry.product}:${serial}`;
-  // It says nothing of itself: its place on the target is all there is.
-  return `place:${session.targetName}:${lun.toString('hex')}`;
-}
+/** A unit that cannot be used over this path, or not now, can still be asked who it is (I01). */
+const ATTACHABLE: ReadonlySet<string> = new Set([
+  'SCSI_RESERVATION_CONFLICT',
+  'SCSI_NO_MEDIUM',
+  'SCSI_PATH_STANDBY',
+]);
 
-/** Unit attentions of the login are taken away here (I01). Reserved by another, or without medium, is no reason to stop. */
+/** Unit attentions of the login are taken away here. Reserved by another, or without medium, is no reason to stop. */
 async function becomeReady(session: IscsiSession, lun: Buffer, options: RunOptions): Promise<void> {
   const result = await run(session, lun, { cdb: putTestUnitReady }, options);
-  if (result.good) return;
-  const { code } = result.verdict;
-  if (code === 'SCSI_RESERVATION_CONFLICT' || code === 'SCSI_NO_MEDIUM') return;
+  if (result.good || ATTACHABLE.has(result.verdict.code)) return;
   await runChecked(session, lun, { cdb: putTestUnitReady }, options);
-}
-
-async function standardInquiry(
-  session: IscsiSession,
-  lun: Buffer,
-  options: RunOptions,
-): Promise<InquiryData> {
-  const data = await runChecked(
-    session,
-    lun,
-    { cdb: (into, at) => putInquiry(into, at, null, INQUIRY_BYTES), receiveBytes: INQUIRY_BYTES },
-    options,
-  );
-  const inquiry = parseInquiry(data);
-  if (inquiry === null) throw badData(`${data.length} bytes of INQUIRY data`);
-  const fields = { target: session.targetName, lun: lun.toString('hex') };
-  if (inquiry.qualifier !== 0 || inquiry.deviceType === DeviceType.Unknown) {
-    throw scsiErrors.make('SCSI_NO_LUN', { fields });
-  }
-  if (inquiry.deviceType !== DeviceType.Disk) {
-    throw scsiErrors.make('SCSI_NO_LUN', {
-      message: `the logical unit is no disk, but a device of type 0x${inquiry.deviceType.toString(16)}`,
-      hint: 'With tgt LUN 0 is a controller and disks start at LUN 1.',
-      fields,
-    });
-  }
-  return inquiry;
-}
-
-/** A page, in its full length; null when the device does not have it. */
-async function vpd(
-  session: IscsiSession,
-  lun: Buffer,
-  page: number,
-  options: RunOptions,
-): Promise<Buffer | null> {
-  const ask = async (bytes: number): Promise<Buffer | null> => {
-    const result = await run(
-      session,
-      lun,
-      { cdb: (into, at) => putInquiry(into, at, page, bytes), receiveBytes: bytes },
-      options,
-    );
-    return result.good ? result.data : null;
-  };
-  const first = await ask(INQUIRY_BYTES);
-  if (first === null || first.length < 4) return first;
-  const whole = u16(first, 2) + 4;
-  return whole <= INQUIRY_BYTES ? first : await ask(Math.min(whole, VPD_BYTES_MAX));
-}
-
-async function supportedPages(
-  session: IscsiSession,
-  lun: Buffer,
-  options: RunOptions,
-): Promise<readonly number[]> {
-  const data = await vpd(session, lun, VpdPage.Supported, options);
-  return (data === null ? null : parseSupportedPages(data)) ?? [VpdPage.Identification];
 }
 
 export async function readCapacity(
@@ -272,7 +241,8 @@ export async function readCapacity(
   return capacity;
 }
 
-async function modeSense(
+/** Null when the device does not tell: then a write cache is assumed, and that it may be written (I09). */
+export async function modeSense(
   session: IscsiSession,
   lun: Buffer,
   options: RunOptions,

@@ -4,13 +4,25 @@ import { assert } from '../core/assert.ts';
 import { putCompareAndWrite } from '../scsi/compare-and-write.ts';
 import { verdictError } from '../scsi/sense-table.ts';
 import { putUnmap, unmapParameters } from '../scsi/unmap.ts';
-import { putWriteSame16 } from '../scsi/write-same.ts';
+import {
+  putWriteSame10,
+  putWriteSame16,
+  WRITE_SAME_10_BLOCKS_MAX,
+  WRITE_SAME_10_LBA_MAX,
+} from '../scsi/write-same.ts';
 import { type RunOptions, run, runChecked } from './execute.ts';
 import type { IscsiLun } from './lun.ts';
 
 /** Zeroes that are written where the device has nothing better. */
 const ZERO_BYTES = 1024 * 1024;
 const zeroes = Buffer.alloc(ZERO_BYTES);
+
+/** INVALID COMMAND OPERATION CODE: with another field the command is unknown too. */
+const INVALID_OPCODE = 0x20;
+
+/** How a device writes one block many times, found out by trying (I12). */
+export const WriteSameForm = { Long: '16', Short: '10', None: 'none' } as const;
+export type WriteSameForm = (typeof WriteSameForm)[keyof typeof WriteSameForm];
 
 /** Deallocates by UNMAP, or by WRITE SAME where that is what the device has. */
 export async function trim(
@@ -22,19 +34,39 @@ export async function trim(
   const { facts, caps } = lun;
   if (!caps.trim) throw blockErrors.make('BLOCK_UNSUPPORTED', { message: 'the LUN cannot trim' });
   if (facts.unmapBlocks === 0) {
-    await writeSame(lun, offset, length, true, options);
+    // A hint: where the device does not take it after all, the blocks keep what they hold.
+    await writeSame(lun, offset, length, true, false, options);
     return;
   }
-  await eachPiece(lun, offset, length, facts.unmapBlocks, async (lba, blocks) => {
+  for (const { lba, blocks } of unmapPieces(lun, offset, length)) {
     const send = unmapParameters([{ lba, blocks }]);
     const cdb = (into: Buffer, at: number): void => putUnmap(into, at, send.length);
     await runChecked(lun.session, lun.lun, { cdb, send }, options);
-  });
+  }
+}
+
+/** At most as long as the device takes, and ending at multiples of its granularity (I11). */
+function* unmapPieces(
+  lun: IscsiLun,
+  offset: number,
+  length: number,
+): Generator<{ lba: number; blocks: number }> {
+  const { unmapBlocks, unmapGranularityBlocks: grain, unmapAlignmentBlock } = lun.facts;
+  const { blockBytes } = lun.caps;
+  const end = (offset + length) / blockBytes;
+  for (let lba = offset / blockBytes; lba < end; ) {
+    const most = lba + unmapBlocks;
+    // The last multiple that one command reaches, unless there is none or this is the end anyway.
+    const aligned = most - ((((most - unmapAlignmentBlock) % grain) + grain) % grain);
+    const next = most >= end ? end : aligned > lba ? aligned : most;
+    yield { lba, blocks: next - lba };
+    lba = next;
+  }
 }
 
 /**
- * Zeroes by WRITE SAME, with deallocation where that reads as zeroes for certain; by plain writes where the device does
- * not know it.
+ * Zeroes by WRITE SAME, with deallocation where that reads as zeroes for certain (I13); by plain writes where the device
+ * does not know it.
  */
 export async function writeZeroes(
   lun: IscsiLun,
@@ -48,7 +80,7 @@ export async function writeZeroes(
     throw blockErrors.make('BLOCK_UNSUPPORTED', { message: 'the LUN has no quick way to zero' });
   }
   const unmap = lun.caps.fastZero && (flags & WriteFlag.NoHole) === 0;
-  const done = await writeSame(lun, offset, length, unmap, options);
+  const done = await writeSame(lun, offset, length, unmap, true, options);
   for (let at = done; at < length; at += ZERO_BYTES) {
     const bytes = Math.min(ZERO_BYTES, length - at);
     await lun.write(offset + at, zeroes.subarray(0, bytes), WriteFlag.None, io);
@@ -56,46 +88,77 @@ export async function writeZeroes(
   if ((flags & WriteFlag.Fua) !== 0) await lun.flush(io);
 }
 
-/** Resolves with the bytes that are done: fewer than `length` when the device does not know the command. */
+/**
+ * Resolves with the bytes that are done: fewer than `length` when the device does not know the command. `mayWrite`: in a
+ * form that cannot deallocate, zeroes may be written.
+ */
 async function writeSame(
   lun: IscsiLun,
   offset: number,
   length: number,
   unmap: boolean,
+  mayWrite: boolean,
   options: RunOptions,
 ): Promise<number> {
-  const send = zeroes.subarray(0, lun.caps.blockBytes);
+  const { blockBytes } = lun.caps;
+  const send = zeroes.subarray(0, blockBytes);
   let done = 0;
-  let known = !lun.noWriteSame;
-  await eachPiece(lun, offset, length, lun.facts.writeSameBlocks, async (lba, blocks) => {
-    if (!known) return;
-    const cdb = (into: Buffer, at: number): void => putWriteSame16(into, at, lba, blocks, unmap);
+  while (done < length) {
+    const lba = (offset + done) / blockBytes;
+    const left = (length - done) / blockBytes;
+    const request = nextWriteSame(lun, lba, left, unmap);
+    if (request === null || (!request.unmap && !mayWrite)) break;
+    const { cdb, blocks } = request;
     const result = await run(lun.session, lun.lun, { cdb, send }, options);
     if (result.good) {
-      done += blocks * lun.caps.blockBytes;
-      return;
+      done += blocks * blockBytes;
+      continue;
     }
     if (result.verdict.code !== 'SCSI_UNSUPPORTED') {
       throw verdictError(result.verdict, result.op, { device: lun.name, lba, blocks });
     }
-    lun.noWriteSame = true;
-    known = false;
-  });
+    const unknown = result.verdict.sense?.asc === INVALID_OPCODE;
+    stepDown(lun, request.unmap && !unknown);
+  }
   return done;
 }
 
-async function eachPiece(
+interface WriteSameRequest {
+  readonly cdb: (into: Buffer, at: number) => void;
+  readonly blocks: number;
+  readonly unmap: boolean;
+}
+
+/** The next WRITE SAME in the form that the device knows; null when there is none for it. */
+function nextWriteSame(
   lun: IscsiLun,
-  offset: number,
-  length: number,
-  blocksMax: number,
-  fn: (lba: number, blocks: number) => Promise<void>,
-): Promise<void> {
-  const { blockBytes } = lun.caps;
-  const end = (offset + length) / blockBytes;
-  for (let lba = offset / blockBytes; lba < end; lba += blocksMax) {
-    await fn(lba, Math.min(blocksMax, end - lba));
+  lba: number,
+  left: number,
+  wanted: boolean,
+): WriteSameRequest | null {
+  const { facts } = lun;
+  switch (lun.writeSameForm) {
+    case WriteSameForm.Long: {
+      const blocks = Math.min(facts.writeSameBlocks, left);
+      const unmap = wanted && facts.writeSameUnmap && !lun.noWriteSameUnmap;
+      return { blocks, unmap, cdb: (into, at) => putWriteSame16(into, at, lba, blocks, unmap) };
+    }
+    case WriteSameForm.Short: {
+      const blocks = Math.min(facts.writeSameBlocks, left, WRITE_SAME_10_BLOCKS_MAX);
+      if (lba + blocks - 1 > WRITE_SAME_10_LBA_MAX) return null;
+      const unmap = wanted && facts.writeSame10Unmap && !lun.noWriteSameUnmap;
+      return { blocks, unmap, cdb: (into, at) => putWriteSame10(into, at, lba, blocks, unmap) };
+    }
+    case WriteSameForm.None:
+      return null;
   }
+}
+
+/** The device refused: next without deallocation, then the short form, then not at all. Remembered. */
+function stepDown(lun: IscsiLun, withoutUnmap: boolean): void {
+  if (withoutUnmap) lun.noWriteSameUnmap = true;
+  else if (lun.writeSameForm === WriteSameForm.Long) lun.writeSameForm = WriteSameForm.Short;
+  else lun.writeSameForm = WriteSameForm.None;
 }
 
 /** -1 when the blocks were exchanged, else where the first difference is. */
@@ -104,6 +167,7 @@ export async function compareAndWrite(
   offset: number,
   expected: Buffer,
   replacement: Buffer,
+  io: IoContext,
   options: RunOptions,
 ): Promise<number> {
   const { blockBytes, compareAndWriteBytes } = lun.caps;
@@ -124,8 +188,15 @@ export async function compareAndWrite(
     { ...options, onlyNotExecuted: true },
   );
   if (result.good) return -1;
-  if (result.verdict.code === 'SCSI_MISCOMPARE') {
-    return result.verdict.sense?.information ?? 0;
+  if (result.verdict.code !== 'SCSI_MISCOMPARE') {
+    throw verdictError(result.verdict, result.op, { device: lun.name, lba, blocks });
   }
-  throw verdictError(result.verdict, result.op, { device: lun.name, lba, blocks });
+  // INFORMATION is the offset of the first byte that differs (SBC-3 §5.2), from devices that fill it in.
+  const told = result.verdict.sense?.information ?? -1;
+  if (told >= 0 && told < expected.length) return told;
+  const found = Buffer.allocUnsafe(expected.length);
+  await lun.read(offset, found, io);
+  const at = found.findIndex((byte, i) => byte !== expected[i]);
+  // Equal by now: it was not when the device compared, and nothing was written.
+  return at < 0 ? 0 : at;
 }

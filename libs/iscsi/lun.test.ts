@@ -125,7 +125,7 @@ describe('what the device answers', () => {
     r.target.onPdu = ({ pdu }) => {
       if (pdu.opcode !== Opcode.ScsiCommand) return;
       ops.push(pdu.cdb[0]!);
-      if (pdu.cdb[0] === 0x93 && !knowsWriteSame) {
+      if ([0x93, 0x41].includes(pdu.cdb[0]!) && !knowsWriteSame) {
         r.target.respond(pdu, { sense: buildSense(5, 0x20, 0) });
       } else r.target.respond(pdu);
     };
@@ -136,7 +136,7 @@ describe('what the device answers', () => {
     knowsWriteSame = false;
     await r.lun.writeZeroes(0, 8192, 0, NO_DEADLINE);
     await r.lun.writeZeroes(0, 8192, 0, NO_DEADLINE);
-    expect(ops).toEqual([0x93, 0x2a, 0x2a]);
+    expect(ops).toEqual([0x93, 0x41, 0x2a, 0x2a]);
   });
 
   test('a full session refuses further commands as not executed, and still resets', async () => {

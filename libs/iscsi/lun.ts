@@ -1,32 +1,42 @@
 import { type BlockCapabilities, type Extent, type IoContext, WriteFlag } from '../block/device.ts';
 import { blockErrors } from '../block/errors.ts';
 import { assert } from '../core/assert.ts';
-import { isOrionError, OrionError, type Outcome } from '../core/errors.ts';
-import type { PathDevice } from '../multipath/path.ts';
+import { isOrionError, type OrionError } from '../core/errors.ts';
+import type { PathAccess } from '../multipath/access.ts';
+import type { PathDevice, UnitAttention } from '../multipath/path.ts';
 import { scsiErrors } from '../scsi/errors.ts';
 import { formatLun } from '../scsi/lun.ts';
-import { ScsiOp } from '../scsi/opcodes.ts';
+import { ScsiOp, ScsiStatus } from '../scsi/opcodes.ts';
 import { parseSense, type Sense } from '../scsi/sense.ts';
-import { judge, lookUpSense, senseText, verdictError } from '../scsi/sense-table.ts';
+import { judge, senseText, type Verdict, verdictError } from '../scsi/sense-table.ts';
 import { putSynchronizeCache10, putSynchronizeCache16 } from '../scsi/synchronize-cache.ts';
+import type { AluaState } from '../scsi/target-port-groups.ts';
 import { putTestUnitReady } from '../scsi/test-unit-ready.ts';
 import { traceTransfer } from './command-span.ts';
 import { iscsiErrors } from './errors.ts';
-import { pauseMs, type RunOptions, run, runChecked, TRIES_MAX, targetFailure } from './execute.ts';
-import { type LunFacts, type LunIdentity, learnLun } from './lun-facts.ts';
-import { compareAndWrite, trim, writeZeroes } from './lun-provision.ts';
+import {
+  clearAca,
+  pauseMs,
+  type RunOptions,
+  run,
+  runChecked,
+  TRIES_MAX,
+  targetFailure,
+} from './execute.ts';
+import { setTargetPortGroups } from './lun-access.ts';
+import { type CopyResult, copyRange } from './lun-copy.ts';
+import { lunExtents } from './lun-extents.ts';
+import { type LunFacts, learnLun } from './lun-facts.ts';
+import type { LunIdentity } from './lun-identity.ts';
+import { throwWorst, withOutcome } from './lun-outcome.ts';
+import { compareAndWrite, trim, WriteSameForm, writeZeroes } from './lun-provision.ts';
+import { LunReservations } from './lun-reservations.ts';
+import { LunWatch } from './lun-watch.ts';
+import { LunWindow } from './lun-window.ts';
 import { u32 } from './pdu/bhs.ts';
 import { ServiceResponse, TaskAttribute, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
-import { Direction, type Task, type TaskOwner } from './task-table.ts';
-
-const UNIT_ATTENTION = 0x6;
-
-export interface UnitAttention {
-  readonly asc: number;
-  readonly ascq: number;
-  readonly text: string;
-}
+import { Direction, type Task, type TaskOwner, TaskState } from './task-table.ts';
 
 // The resolvers of the promise that is being made: one executor for all, so that an I/O makes no closure.
 let resolveNew: (value: never) => void;
@@ -40,7 +50,7 @@ const capture = (resolve: (value: never) => void, reject: (error: Error) => void
 export async function attachLun(
   session: IscsiSession,
   lun: Buffer,
-  options: { readonly deadlineMs?: number } = {},
+  options: { readonly deadlineMs?: number; readonly profile?: string | undefined } = {},
 ): Promise<IscsiLun> {
   assert(lun.length === 8, 'a LUN has 8 bytes');
   const facts = await learnLun(session, lun, options);
@@ -53,7 +63,8 @@ export async function attachLun(
  */
 export class IscsiLun implements PathDevice, TaskOwner {
   readonly name: string;
-  readonly caps: BlockCapabilities;
+  /** Replaced when the device says that something of it has changed. */
+  caps: BlockCapabilities;
   readonly identity: LunIdentity;
   readonly session: IscsiSession;
   readonly lun: Buffer;
@@ -63,14 +74,18 @@ export class IscsiLun implements PathDevice, TaskOwner {
   readonly #blockBytes: number;
   readonly #commandBytes: number;
   readonly #timeoutMs: number;
-  /** The device does not know WRITE SAME(16): found out by trying. */
-  noWriteSame = false;
+  /** Persistent reservations of this path. */
+  readonly reservations: LunReservations;
+  readonly #watch: LunWatch;
+  readonly #window: LunWindow;
+  /** What the device knows of WRITE SAME: found out by trying. */
+  writeSameForm: WriteSameForm = WriteSameForm.Long;
+  noWriteSameUnmap = false;
+  #dpoFua: boolean;
   #closed = false;
   /** CmdSN of the last LOGICAL UNIT RESET that was carried out: commands before it are gone. */
   #resetCmdSn: number | null = null;
-  #deferred: Sense | null = null;
   #synchronize16 = false;
-  #attentionListeners: ((attention: UnitAttention) => void)[] = [];
 
   constructor(session: IscsiSession, lun: Buffer, facts: LunFacts) {
     this.session = session;
@@ -84,6 +99,27 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#blockBytes = facts.caps.blockBytes;
     this.#commandBytes = facts.commandBytes;
     this.#timeoutMs = session.timeouts.commandMs;
+    this.#dpoFua = facts.dpoFua;
+    this.#window = new LunWindow(session, this, facts.quirks.depth);
+    this.reservations = new LunReservations(session, lun, {
+      onSense: (sense) => this.#watch.hear(sense),
+    });
+    this.#watch = new LunWatch({
+      session,
+      lun,
+      facts,
+      reservations: this.reservations,
+      onChange: (caps, dpoFua) => {
+        this.caps = caps;
+        this.#dpoFua = dpoFua;
+      },
+      onGate: (closed) => (closed ? this.#window.hold() : this.#window.release()),
+    });
+  }
+
+  /** How well the unit can be used over this path now (ALUA). */
+  get access(): PathAccess {
+    return this.#watch.access;
   }
 
   read(offset: number, into: Buffer, io: IoContext): Promise<void> {
@@ -96,7 +132,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {
     const fua = (flags & WriteFlag.Fua) !== 0 && this.caps.volatileCache;
     if (this.caps.readOnly) return Promise.reject(this.#readOnly());
-    if (fua && !this.facts.dpoFua) return this.#writeAndFlush(offset, from, io);
+    if (fua && !this.#dpoFua) return this.#writeAndFlush(offset, from, io);
     if (from.length <= this.#commandBytes) {
       return this.#transfer(Direction.Write, offset, from, 0, from.length, fua, io);
     }
@@ -135,7 +171,11 @@ export class IscsiLun implements PathDevice, TaskOwner {
     task.fua = fua;
     task.timeoutMs = this.#timeoutMs;
     task.deadlineMs = io.deadlineMs;
-    this.session.submit(task);
+    const window = this.#window;
+    if (window.used < window.limit) {
+      window.used += 1;
+      this.session.submit(task);
+    } else window.park(task);
     if (io.trace !== undefined) traceTransfer(this.session, this.lun, task, io.trace, promise);
     return promise;
   }
@@ -143,16 +183,22 @@ export class IscsiLun implements PathDevice, TaskOwner {
   taskDone(task: Task): void {
     const complete = task.moved === task.edtl && task.residual === 0;
     if ((task.status | task.response) === 0 && complete) {
-      const { resolve } = task;
-      this.session.release(task);
-      resolve(undefined as never);
+      this.#succeed(task);
       return;
     }
     this.#judge(task, complete);
   }
 
+  #succeed(task: Task): void {
+    const { resolve } = task;
+    this.session.release(task);
+    this.#window.succeeded();
+    resolve(undefined as never);
+  }
+
   taskLost(task: Task, error: OrionError): void {
     const { reject } = task;
+    this.#window.left(task);
     // An earlier try may have done its work: "not executed" would say too much.
     const over = task.mayHaveRun && error.outcome === 'not-executed';
     reject(over ? withOutcome(error, 'terminated') : error);
@@ -166,48 +212,47 @@ export class IscsiLun implements PathDevice, TaskOwner {
       return;
     }
     const sense = task.sense === null ? null : parseSense(task.sense);
-    if (sense !== null) this.notice(sense);
-    const verdict =
-      sense?.deferred === true
-        ? // About an earlier command; this one was not carried out (SPC-4 §4.5.7).
-          {
-            ...judge(task.status, sense),
-            action: 'retry' as const,
-            outcome: 'not-executed' as const,
-          }
-        : judge(task.status, sense);
+    const checked = sense === null ? null : this.notice(sense);
+    const verdict = judge(task.status, sense);
     if (verdict.action === 'ok' || task.status === 0) {
-      if (complete) {
-        const { resolve } = task;
-        this.session.release(task);
-        resolve(undefined as never);
-      } else {
-        this.#fail(
-          task,
-          iscsiErrors.make('ISCSI_SHORT_TRANSFER', {
-            fields: { moved: task.moved, asked: task.edtl, residual: task.residual },
-          }),
-        );
+      if (complete) this.#succeed(task);
+      else {
+        const { moved, edtl: asked, residual } = task;
+        const fields = { moved, asked, residual };
+        this.#fail(task, iscsiErrors.make('ISCSI_SHORT_TRANSFER', { fields }));
       }
       return;
     }
     if (verdict.outcome === 'terminated') task.mayHaveRun = true;
     task.attempts += 1;
-    const pause = verdict.action === 'delay' ? pauseMs(this.session, task.attempts) : 0;
-    const again = verdict.action === 'retry' || verdict.action === 'delay';
-    if (
-      again &&
-      task.attempts < TRIES_MAX &&
-      (task.deadlineMs === Number.POSITIVE_INFINITY ||
-        this.session.clock.nowMs() + pause < task.deadlineMs)
-    ) {
-      this.session.resubmit(task, pause);
-      return;
+    if (!this.#tryAgain(task, verdict, checked)) {
+      const where = { ...this.#fields(), lba: task.lba, blocks: task.blocks };
+      this.#fail(task, verdictError(verdict, op, where));
     }
-    this.#fail(
-      task,
-      verdictError(verdict, op, { ...this.#fields(), lba: task.lba, blocks: task.blocks }),
-    );
+  }
+
+  /** True when the command will be sent again: after a pause, or after `checked`, if the answer asks for that. */
+  #tryAgain(task: Task, verdict: Verdict, checked: Promise<void> | null): boolean {
+    const { session } = this;
+    if (verdict.code === 'SCSI_BUSY') this.#window.shrink();
+    const delay = verdict.action === 'delay';
+    if (!delay && verdict.action !== 'retry') return false;
+    const pause = delay ? pauseMs(session, task.attempts) : 0;
+    if (task.attempts >= TRIES_MAX || session.clock.nowMs() + pause >= task.deadlineMs)
+      return false;
+    const { status } = task;
+    session.park(task);
+    const { itt } = task;
+    const again = (): void => {
+      // It may have been lost meanwhile, and be another one by now.
+      if (task.itt === itt && task.state === TaskState.Waiting) this.#window.again(task);
+    };
+    // I22: what an ACA of ours holds back is let go first; if that fails, the next answer says so again.
+    const first = status === ScsiStatus.AcaActive ? clearAca(session, this.lun) : checked;
+    if (first !== null) void first.then(again);
+    else if (pause > 0) session.clock.after(pause, again);
+    else again();
+    return true;
   }
 
   #fail(task: Task, error: OrionError): void {
@@ -266,9 +311,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
 
   /** An acknowledged write that failed later is told to the next flush, once (I5 of failover.md). */
   #throwDeferred(): void {
-    const sense = this.#deferred;
+    const sense = this.#watch.takeDeferred();
     if (sense === null) return;
-    this.#deferred = null;
     throw scsiErrors.make('SCSI_DEFERRED_ERROR', {
       fields: { ...this.#fields(), sense: senseText(sense.key, sense.asc, sense.ascq) },
     });
@@ -284,8 +328,20 @@ export class IscsiLun implements PathDevice, TaskOwner {
     return writeZeroes(this, offset, length, flags, io, this.#options(io));
   }
 
-  async extents(offset: number, length: number, _io: IoContext): Promise<Extent[]> {
-    return [{ offset, length, allocated: true, zero: false }];
+  extents(offset: number, length: number, io: IoContext): Promise<Extent[]> {
+    return lunExtents(this, offset, length, this.#options(io));
+  }
+
+  /** Copies to another unit of the same target, there if it can, else through this process (I24). */
+  copyTo(
+    to: IscsiLun,
+    offset: number,
+    toOffset: number,
+    length: number,
+    io: IoContext,
+  ): Promise<CopyResult> {
+    if (to.caps.readOnly) return Promise.reject(to.#readOnly());
+    return copyRange(this, offset, to, toOffset, length, io, this.#options(io));
   }
 
   compareAndWrite(
@@ -295,10 +351,13 @@ export class IscsiLun implements PathDevice, TaskOwner {
     io: IoContext,
   ): Promise<number> {
     if (this.caps.readOnly) return Promise.reject(this.#readOnly());
-    return compareAndWrite(this, offset, expected, replacement, this.#options(io));
+    return compareAndWrite(this, offset, expected, replacement, io, this.#options(io));
   }
 
+  /** TEST UNIT READY; where there are access states, these first: a unit in standby is alive too. */
   async probe(io: IoContext): Promise<void> {
+    if (this.facts.tpgs !== 0) await this.#watch.refreshAccess();
+    if (!this.#watch.serves) return;
     await runChecked(this.session, this.lun, { cdb: putTestUnitReady }, this.#options(io));
   }
 
@@ -307,7 +366,16 @@ export class IscsiLun implements PathDevice, TaskOwner {
   }
 
   onUnitAttention(fn: (attention: UnitAttention) => void): void {
-    this.#attentionListeners.push(fn);
+    this.#watch.onAttention(fn);
+  }
+
+  /** SET TARGET PORT GROUPS (explicit ALUA): never sent on our own account (failover.md §8). */
+  async setTargetPortGroups(
+    wanted: readonly { readonly group: number; readonly state: AluaState }[],
+    io: IoContext,
+  ): Promise<void> {
+    await setTargetPortGroups(this.session, this.lun, wanted, this.#options(io));
+    await this.#watch.refreshAccess();
   }
 
   /**
@@ -346,15 +414,9 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#closed = true;
   }
 
-  /** Hears of every sense that came in: unit attentions are told on, deferred errors are kept for the next flush. */
-  notice(sense: Sense): void {
-    if (sense.deferred) {
-      this.#deferred = sense;
-      return;
-    }
-    if (sense.key !== UNIT_ATTENTION) return;
-    const { text } = lookUpSense(sense.key, sense.asc, sense.ascq);
-    for (const fn of this.#attentionListeners) fn({ asc: sense.asc, ascq: sense.ascq, text });
+  /** Hears of every sense that came in, with an answer or by itself (G05). See `LunWatch`. */
+  notice(sense: Sense): Promise<void> | null {
+    return this.#watch.notice(sense);
   }
 
   #options(io: IoContext): RunOptions {
@@ -374,26 +436,4 @@ export class IscsiLun implements PathDevice, TaskOwner {
   #readOnly(): OrionError {
     return blockErrors.make('BLOCK_READ_ONLY', { fields: this.#fields() });
   }
-}
-
-function withOutcome(error: OrionError, outcome: Outcome): OrionError {
-  const { code, message, errno, hint, fields } = error;
-  return new OrionError({ code, message, outcome, errno, hint, fields, cause: error });
-}
-
-const WORST_FIRST: readonly Outcome[] = ['unknown', 'final', 'terminated', 'not-executed'];
-
-/** Throws the failure of several that says least for the whole, if there is one. */
-export function throwWorst(results: readonly PromiseSettledResult<unknown>[]): void {
-  const failed = results.filter((result) => result.status === 'rejected');
-  if (failed.length === 0) return;
-  const errors = failed.map((result) => result.reason as unknown);
-  const stranger = errors.find((error) => !isOrionError(error));
-  if (stranger !== undefined) throw stranger;
-  const known = errors.filter(isOrionError);
-  const rank = (error: OrionError): number => WORST_FIRST.indexOf(error.outcome);
-  const worst = known.reduce((a, b) => (rank(b) < rank(a) ? b : a));
-  // Some part was carried out, so "not executed" is not true of the whole.
-  const partly = worst.outcome === 'not-executed' && failed.length < results.length;
-  throw partly ? withOutcome(worst, 'terminated') : worst;
 }

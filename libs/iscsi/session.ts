@@ -171,23 +171,14 @@ export class IscsiSession implements ConnectionHandler {
     else this.window.wait(task);
   }
 
-  /** Submits again what the target answered with "not now", under a new tag; after a pause when `delayMs` is given. */
-  resubmit(task: Task, delayMs = 0): void {
+  /** Keeps a task, new or answered, under a new tag until `unpark`: not sent meanwhile, and lost with the session. */
+  park(task: Task): void {
     this.tasks.table.renew(task);
     task.state = TaskState.Waiting;
     this.stats.inflight += 1;
-    if (delayMs === 0) {
-      this.#tryAgain(task);
-      return;
-    }
-    // Neither queued nor sent meanwhile, and lost with the session.
-    const { itt } = task;
-    this.clock.after(delayMs, () => {
-      if (task.itt === itt && task.state === TaskState.Waiting) this.#tryAgain(task);
-    });
   }
 
-  #tryAgain(task: Task): void {
+  unpark(task: Task): void {
     if (this.#state === SessionState.Open) this.#enqueue(task);
     else this.tasks.lose(task, this.refusal());
   }

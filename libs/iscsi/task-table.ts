@@ -106,6 +106,7 @@ export class Task extends WheelEntry {
   reject: (error: Error) => void = nothing;
   attempts = 0;
   mayHaveRun = false;
+  parked = false;
   startedMs = 0;
   deadlineMs = 0;
 
@@ -154,6 +155,7 @@ export class TaskTable {
     task.state = TaskState.Waiting;
     task.attempts = 0;
     task.mayHaveRun = false;
+    task.parked = false;
     this.renew(task);
     return task;
   }

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { isOrionError, OrionError, type Outcome } from '../core/errors.ts';
+import { asPathAccess } from '../multipath/access.ts';
 import type { UnitAttention } from '../multipath/path.ts';
 import { linkErrors } from './errors.ts';
 
@@ -97,5 +98,15 @@ export function decodeAttention(bytes: Buffer): UnitAttention | null {
   const value = parse(bytes);
   if (value === null || typeof value.text !== 'string') return null;
   if (!Number.isInteger(value.asc) || !Number.isInteger(value.ascq)) return null;
-  return { asc: value.asc as number, ascq: value.ascq as number, text: value.text };
+  const access = value.access === undefined ? undefined : asPathAccess(value.access);
+  if (access === null) return null;
+  const { sizeBytes } = value;
+  if (sizeBytes !== undefined && !Number.isSafeInteger(sizeBytes)) return null;
+  return {
+    asc: value.asc as number,
+    ascq: value.ascq as number,
+    text: value.text,
+    ...(access === undefined ? {} : { access }),
+    ...(sizeBytes === undefined ? {} : { sizeBytes: sizeBytes as number }),
+  };
 }

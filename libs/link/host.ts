@@ -1,4 +1,5 @@
 import type { BlockCapabilities, Extent, IoContext } from '../block/device.ts';
+import type { PathAccess } from '../multipath/access.ts';
 import type { PathDevice, UnitAttention } from '../multipath/path.ts';
 
 /** Who holds paths for others: a worker. The link server and the plain calls of one process come through here. */
@@ -17,6 +18,7 @@ export type LocalWorkers = Map<string, PathHost>;
 export class LocalPath implements PathDevice {
   readonly name: string;
   readonly caps: BlockCapabilities;
+  readonly access?: PathAccess;
   readonly #host: PathHost;
   readonly #handle: number;
   readonly #incarnation: number;
@@ -30,6 +32,7 @@ export class LocalPath implements PathDevice {
     const device = this.#open();
     this.name = device.name;
     this.caps = device.caps;
+    if (device.access !== undefined) this.access = device.access;
   }
 
   #open(): PathDevice {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type BlockCapabilities, NO_DEADLINE } from '../block/device.ts';
 import { seededRng } from '../core/rng.ts';
+import { AccessState } from '../multipath/access.ts';
 import { MemoryNetwork } from '../testkit/memory-network.ts';
 import { outcomeError, ScriptedPath } from '../testkit/scripted-path.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
@@ -8,6 +9,7 @@ import { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address } from '../wire/network.ts';
 import { LinkClient } from './client.ts';
 import { linkErrors } from './errors.ts';
+import { decodeAttention } from './hello.ts';
 import type { PathHost } from './host.ts';
 import { LinkPath } from './path.ts';
 import { type LinkServer, listenLink } from './server.ts';
@@ -91,6 +93,33 @@ afterEach(async () => {
   await clock.advance(10);
   await during(server.close());
   expect(pool.takenBytes).toBe(0);
+});
+
+describe('the access state of a path', () => {
+  const access = (state: AccessState) => ({ state, preferred: false, group: 2 });
+
+  test('comes with every change, before the answer that it caused, and at first what was missed', async () => {
+    const heard: string[] = [];
+    path.onUnitAttention((attention) => heard.push(attention.access?.state ?? 'none'));
+    device.access = access(AccessState.NonOptimized);
+    const read = path.read(0, Buffer.alloc(512), NO_DEADLINE).catch(() => heard.push('refused'));
+    await clock.runUntil(() => device.ops.length > 0, 1000);
+    device.accessChanged(access(AccessState.Standby));
+    device.take().reject(outcomeError('not-executed'));
+    await during(read);
+    expect(heard).toEqual([AccessState.NonOptimized, AccessState.Standby, 'refused']);
+  });
+
+  test('of nonsense ends the link', () => {
+    const bytes = (access: unknown) =>
+      Buffer.from(JSON.stringify({ asc: 0x2a, ascq: 6, text: 't', access }));
+    expect(decodeAttention(bytes(undefined))).toEqual({ asc: 0x2a, ascq: 6, text: 't' });
+    for (const bad of [null, 7, {}, { state: 'best', preferred: false, group: null }]) {
+      expect(decodeAttention(bytes(bad))).toBeNull();
+    }
+    const size = Buffer.from(JSON.stringify({ asc: 1, ascq: 1, text: '', sizeBytes: 'big' }));
+    expect(decodeAttention(size)).toBeNull();
+  });
 });
 
 describe('a path over a link', () => {

@@ -1,6 +1,7 @@
 import type { BlockCapabilities, Extent, IoContext } from '../block/device.ts';
 import { isOrionError, type Outcome } from '../core/errors.ts';
 import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
+import type { PathAccess } from '../multipath/access.ts';
 import type { PathDevice, UnitAttention } from '../multipath/path.ts';
 import type { LinkClient } from './client.ts';
 import { FrameType } from './frame.ts';
@@ -8,6 +9,8 @@ import { FrameType } from './frame.ts';
 export interface LinkPathOptions {
   readonly name: string;
   readonly caps: BlockCapabilities;
+  /** As the worker told when it attached the unit; changes come as attentions. */
+  readonly access?: PathAccess | undefined;
   readonly handle: number;
   readonly incarnation: number;
   readonly epoch: number;
@@ -20,6 +23,7 @@ const WORST: readonly Outcome[] = ['unknown', 'final', 'terminated', 'not-execut
 export class LinkPath implements PathDevice {
   readonly name: string;
   readonly caps: BlockCapabilities;
+  readonly access?: PathAccess;
   readonly #link: LinkClient;
   readonly #handle: number;
   readonly #incarnation: number;
@@ -30,6 +34,7 @@ export class LinkPath implements PathDevice {
   constructor(link: LinkClient, options: LinkPathOptions) {
     this.name = options.name;
     this.caps = options.caps;
+    if (options.access !== undefined) this.access = options.access;
     this.#link = link;
     this.#handle = options.handle;
     this.#incarnation = options.incarnation;

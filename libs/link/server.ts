@@ -1,6 +1,7 @@
 import type { IoContext, TraceContext } from '../block/device.ts';
 import { errorText, isOrionError } from '../core/errors.ts';
 import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
+import { AccessState } from '../multipath/access.ts';
 import type { PathDevice } from '../multipath/path.ts';
 import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address, ByteStream, Listener, Network, StreamSink } from '../wire/network.ts';
@@ -31,6 +32,9 @@ import type { PathHost } from './host.ts';
 /** What one gateway may have in flight on one link. Beyond it the gateway waits; one that does not is cut off. */
 export const LINK_CREDIT_REQUESTS = 512;
 export const LINK_CREDIT_BYTES = 64 * 1024 * 1024;
+
+/** The unit attention that goes with a change of access state (SPC-4): a gateway that knows nothing of these logs it. */
+const ACCESS_CHANGED = { asc: 0x2a, ascq: 0x06 };
 
 export interface LinkServerOptions {
   readonly network: Network;
@@ -319,6 +323,12 @@ class LinkConnection implements StreamSink {
     device.onUnitAttention((attention) => {
       if (!this.#closed) this.#sendJson(FrameType.Attention, 0, 0, handle, attention);
     });
+    // What changed before anybody listened here.
+    const { access } = device;
+    if (access !== undefined && access.state !== AccessState.Any) {
+      const attention = { ...ACCESS_CHANGED, text: `access state ${access.state}`, access };
+      this.#sendJson(FrameType.Attention, 0, 0, handle, attention);
+    }
   }
 
   #admit(bytes: number): boolean {

@@ -45,7 +45,7 @@ export interface MultipathOptions {
   readonly onEvent?: (event: MultipathEvent) => void;
 }
 
-type PathEventKind = 'path-added' | 'path-lost' | 'path-removed' | 'attention';
+type PathEventKind = 'path-added' | 'path-lost' | 'path-removed' | 'attention' | 'resized';
 
 export type MultipathEvent =
   | { readonly kind: PathEventKind; readonly slot: number; readonly text: string }
@@ -161,7 +161,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   }
 
   get readyCount(): number {
-    return this.#paths.usable.length;
+    return this.#paths.readyCount;
   }
 
   /** Changes whose outcome is unknown and that wait for a fence. */
@@ -173,12 +173,12 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   addPath(slot: number, device: PathDevice, meta: PathMeta, wasReset = false): void {
     assert(!this.#closed, 'paths are added to an open volume');
     const entry = new PathEntry(slot, device, meta, this.#clock.nowMs());
-    if (wasReset) entry.resetAtMs = this.#clock.nowMs();
+    if (wasReset) entry.resetAtMs = entry.lastGoodMs;
     this.#paths.add(entry);
     this.#event('path-added', entry, `${meta.portal} through ${meta.worker}`);
     device.onLost((cause) => this.#lose(entry, cause));
     device.onUnitAttention((attention) => this.#attention(entry, attention));
-    if (this.#paths.usable.includes(entry)) this.#release();
+    this.#release();
   }
 
   /**
@@ -229,7 +229,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     // It may have been lost while it drained; then it is the fence's business.
     if (this.#paths.get(slot) !== entry) return false;
     if (!drained) {
-      this.#paths.setState(entry, PathState.Ready);
+      this.#paths.setState(entry, entry.servingState);
       return false;
     }
     this.#paths.remove(entry);
@@ -380,7 +380,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     if (!this.#paths.lose(entry)) return;
     entry.lastError = cause.message;
     this.counters.failovers += 1;
-    if (this.#paths.usable.length === 0) {
+    if (this.#paths.readyCount === 0) {
       this.#cacheMayBeLost('no path was left that would have reported a restart of the target');
     }
     this.#event('path-lost', entry, cause.message);
@@ -388,11 +388,22 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   }
 
   #attention(entry: PathEntry, attention: UnitAttention): void {
+    this.#paths.heard(entry, attention);
+    this.#grow(entry);
+    this.#release();
     this.#event('attention', entry, attention.text);
     if (attention.asc !== ASC_POWER_ON_OR_RESET) return;
     if (entry.resetAtMs === NO_RESET) {
       this.#cacheMayBeLost(`the target reported: ${attention.text}`);
     }
+  }
+
+  /** Grows when every path shows the new size; never shrinks: what clients were promised cannot be taken back. */
+  #grow(entry: PathEntry): void {
+    const agreed = this.#paths.sizeBytes;
+    if (agreed <= this.caps.sizeBytes) return;
+    this.caps = { ...this.caps, sizeBytes: agreed };
+    this.#event('resized', entry, `${agreed} bytes on all paths`);
   }
 
   #cacheMayBeLost(text: string): void {

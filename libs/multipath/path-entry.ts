@@ -1,3 +1,4 @@
+import { AccessState, ANY_ACCESS, accessRank, type PathAccess } from './access.ts';
 import { type PathDevice, PathState } from './path.ts';
 
 /** Size classes of the latency averages: small, middle, large I/O behave differently on one path. */
@@ -25,7 +26,11 @@ export class PathEntry {
   readonly slot: number;
   readonly meta: PathMeta;
   readonly device: PathDevice;
-  state: PathState = PathState.Ready;
+  state: PathState;
+  /** Access state of its target port group, as last heard. */
+  access: PathAccess;
+  /** Size of the unit, as last heard over this path. */
+  sizeBytes: number;
   lastError = '';
   outstanding = 0;
   outstandingBytes = 0;
@@ -35,6 +40,8 @@ export class PathEntry {
   /** When the last GOOD answer came: any answer counts as a check. */
   lastGoodMs: number;
   probing = false;
+  /** Something was heard that puts its state in doubt. */
+  probeSoon = false;
   /**
    * When our own LU reset hit it, until something that was sent later has succeeded: a unit attention 29h that comes in
    * between is of that reset and no power loss. NO_RESET else.
@@ -50,6 +57,16 @@ export class PathEntry {
     this.device = device;
     this.meta = meta;
     this.lastGoodMs = nowMs;
+    this.access = device.access ?? ANY_ACCESS;
+    this.sizeBytes = device.caps.sizeBytes;
+    this.state = this.servingState;
+    // What the path said of itself may have changed on the way here.
+    this.probeSoon = this.access.state !== AccessState.Any;
+  }
+
+  /** Ready, or ghost while the device takes no I/O over it. */
+  get servingState(): PathState {
+    return accessRank(this.access) > 0 ? PathState.Ready : PathState.Ghost;
   }
 
   begin(bytes: number): void {

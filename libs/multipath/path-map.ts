@@ -2,12 +2,16 @@ import { NO_DEADLINE } from '../block/device.ts';
 import { assert } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import { isOrionError } from '../core/errors.ts';
-import { PathState } from './path.ts';
+import { accessRank } from './access.ts';
+import { PathState, type UnitAttention } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
 import type { IoRequest } from './request.ts';
 
+/** A path that the device takes no I/O over is asked this often whether that has changed: it says so only when asked. */
+const GHOST_PROBE_MS = 1_000;
+
 interface DrainWaiter {
-  /** The path to wait for; null for all usable ones. */
+  /** The path to wait for; null for all that are not lost. */
   readonly entry: PathEntry | null;
   readonly done: (drained: boolean) => void;
 }
@@ -20,8 +24,10 @@ export class PathMap {
   readonly #lost = new Map<number, PathEntry>();
   readonly #unknown = new Map<PathEntry, IoRequest[]>();
   readonly #drainWaiters = new Set<DrainWaiter>();
-  /** Paths that take I/O now; replaced, never changed, when a state changes. */
+  /** Paths that I/O goes to now: the best of those that are ready. Replaced, never changed, when a state changes. */
   usable: readonly PathEntry[] = [];
+  /** Paths that could take I/O now, whether or not there are better ones. */
+  readyCount = 0;
 
   /** An idle path is asked whether it still works after `probeIdleMs` without a good answer. */
   constructor(clock: Clock, probeIdleMs: number) {
@@ -56,6 +62,25 @@ export class PathMap {
   setState(entry: PathEntry, state: PathState): void {
     entry.state = state;
     this.#refresh();
+  }
+
+  /** What the unit told over one path. When access changed there, it may have on others: they are asked soon. */
+  heard(entry: PathEntry, attention: UnitAttention): void {
+    const { access, sizeBytes } = attention;
+    if (sizeBytes !== undefined) entry.sizeBytes = sizeBytes;
+    const { state, preferred } = entry.access;
+    if (access === undefined || (access.state === state && access.preferred === preferred)) return;
+    entry.access = access;
+    const up = entry.state === PathState.Ready || entry.state === PathState.Ghost;
+    if (up) entry.state = entry.servingState;
+    for (const other of this.#bySlot.values()) if (other !== entry) other.probeSoon = true;
+    this.#refresh();
+  }
+
+  /** The smallest size that the unit has over any path; 0 without paths. */
+  get sizeBytes(): number {
+    const sizes = [...this.#bySlot.values()].map((entry) => entry.sizeBytes);
+    return sizes.length === 0 ? 0 : Math.min(...sizes);
   }
 
   /** True the first time. */
@@ -122,7 +147,7 @@ export class PathMap {
     if (this.#drainWaiters.size > 0) this.#checkDrained();
   }
 
-  /** Resolves true when nothing is in flight (on `entry`, or on all usable paths), false when the time is up. */
+  /** Resolves true when nothing is in flight (on `entry`, or on all paths that are not lost), false when the time is up. */
   drained(entry: PathEntry | null, timeoutMs: number): Promise<boolean> {
     if (this.#isDrained(entry)) return Promise.resolve(true);
     return new Promise((resolve) => {
@@ -147,9 +172,12 @@ export class PathMap {
   /** Asks idle paths for a sign of life. A path that answers with an error is out until it answers well. */
   probeIdle(nowMs: number): void {
     for (const entry of this.#bySlot.values()) {
-      const checked = entry.state === PathState.Ready || entry.state === PathState.Down;
-      if (!checked || entry.probing || nowMs - entry.lastGoodMs < this.#probeIdleMs) continue;
+      if (entry.state === PathState.Disabled || entry.probing) continue;
+      const ghost = entry.state === PathState.Ghost;
+      const idleMs = ghost ? Math.min(GHOST_PROBE_MS, this.#probeIdleMs) : this.#probeIdleMs;
+      if (!entry.probeSoon && nowMs - entry.lastGoodMs < idleMs) continue;
       entry.probing = true;
+      entry.probeSoon = false;
       entry.device.probe(NO_DEADLINE).then(
         () => this.#probed(entry, null),
         (error) => this.#probed(entry, error),
@@ -162,22 +190,26 @@ export class PathMap {
     entry.lastGoodMs = this.#clock.nowMs();
     if (this.#bySlot.get(entry.slot) !== entry) return;
     if (error === null) {
-      if (entry.state === PathState.Down) this.setState(entry, PathState.Ready);
+      if (entry.state === PathState.Down) this.setState(entry, entry.servingState);
       return;
     }
     entry.lastError = error instanceof Error ? error.message : String(error);
     // A lost path says so through onLost; anything else is the logical unit's answer on a path that works.
     const lost = isOrionError(error) && error.outcome === 'unknown';
-    if (!lost && entry.state === PathState.Ready) this.setState(entry, PathState.Down);
+    const up = entry.state === PathState.Ready || entry.state === PathState.Ghost;
+    if (!lost && up) this.setState(entry, PathState.Down);
   }
 
   #refresh(): void {
-    this.usable = [...this.#bySlot.values()].filter((entry) => entry.state === PathState.Ready);
+    const ready = [...this.#bySlot.values()].filter((entry) => entry.state === PathState.Ready);
+    const best = Math.max(0, ...ready.map((entry) => accessRank(entry.access)));
+    this.readyCount = ready.length;
+    this.usable = ready.filter((entry) => accessRank(entry.access) === best);
   }
 
   #isDrained(entry: PathEntry | null): boolean {
     if (entry !== null) return entry.outstanding === 0;
-    return this.usable.every((path) => path.outstanding === 0);
+    return [...this.#bySlot.values()].every((path) => path.outstanding === 0);
   }
 
   #checkDrained(): void {

@@ -1,4 +1,5 @@
 import type { BlockDevice, IoContext } from '../block/device.ts';
+import type { PathAccess } from './access.ts';
 
 /**
  * One way to a volume, as the multipath device sees it: a block device that fails with honest outcomes
@@ -8,6 +9,8 @@ import type { BlockDevice, IoContext } from '../block/device.ts';
  * rest as `unknown`. After that it stays lost; a new attempt at the same slot is a new PathDevice.
  */
 export interface PathDevice extends BlockDevice {
+  /** How well the unit can be used over it now; left out where the device does not tell. Changes come as attentions. */
+  readonly access?: PathAccess;
   /** Asks the logical unit itself (TEST UNIT READY), not the transport alone. */
   probe(io: IoContext): Promise<void>;
   /** Called once when the way is lost, with the first cause. Called at once when it is lost already. */
@@ -16,11 +19,18 @@ export interface PathDevice extends BlockDevice {
   onUnitAttention(fn: (attention: UnitAttention) => void): void;
 }
 
-/** Additional sense code and qualifier of a UNIT ATTENTION (SPC-4 §4.5.6), with its text. */
+/**
+ * Additional sense code and qualifier of a UNIT ATTENTION (SPC-4 §4.5.6), with its text; or, with the same codes, what
+ * was found out when the logical unit was asked about it.
+ */
 export interface UnitAttention {
   readonly asc: number;
   readonly ascq: number;
   readonly text: string;
+  /** The access state of the path is this one from now on. */
+  readonly access?: PathAccess;
+  /** The unit has this size from now on. */
+  readonly sizeBytes?: number;
 }
 
 /** Where a path stands in its life. The multipath device sends I/O to `ready` paths, `marginal` ones last. */

@@ -4,7 +4,7 @@ import { scsiErrors } from './errors.ts';
 import { parseInquiry } from './inquiry.ts';
 import { parseModeSense6 } from './mode-sense.ts';
 import { ScsiStatus } from './opcodes.ts';
-import { parseReadCapacity10, parseReadCapacity16 } from './read-capacity.ts';
+import { isBlockSize, parseReadCapacity10, parseReadCapacity16 } from './read-capacity.ts';
 import { parseReportLuns } from './report-luns.ts';
 import { buildSense, parseSense } from './sense.ts';
 import { judge, lookUpSense, senseTable, verdictError } from './sense-table.ts';
@@ -47,6 +47,7 @@ describe('the answers of tgt', () => {
       product: 'VIRTUAL-DISK',
       revision: '0001',
       tpgs: 0,
+      thirdPartyCopy: false,
     });
     expect(parseSupportedPages(hex(tgt.pages))).toEqual([0, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
     expect(parseSerialNumber(hex(tgt.serial))).toBe('beaf11');
@@ -111,6 +112,17 @@ describe('the answers of tgt', () => {
 });
 
 describe('answers of anybody', () => {
+  test('that deallocated blocks read as zeroes is believed of xx1b alone', () => {
+    const page = (lbprz: number) => hex(`00b2000400${(0xe0 | (lbprz << 2)).toString(16)}0200`);
+    expect([0, 1, 2, 3, 5].map((n) => parseProvisioning(page(n))!.readsZeroes)).toEqual([
+      false,
+      true,
+      false,
+      true,
+      true,
+    ]);
+  });
+
   test('are parsed or refused, whatever they hold', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
@@ -135,7 +147,9 @@ describe('answers of anybody', () => {
   });
 
   test('a capacity that cannot be is none', () => {
-    expect(parseReadCapacity10(hex('0001ffff00000201'))).toBeNull();
+    expect(parseReadCapacity10(hex('0001ffff00000000'))).toBeNull();
+    expect([512, 4096, 65536].every(isBlockSize)).toBe(true);
+    expect([0, 256, 520, 528, 4104, 131072].some(isBlockSize)).toBe(false);
     expect(parseReadCapacity10(hex('ffffffff00000200'))).toBe('use-16');
     expect(parseReadCapacity16(hex('ffffffffffffffff00000200'))).toBeNull();
   });

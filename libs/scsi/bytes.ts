@@ -33,6 +33,16 @@ export function u64(from: Uint8Array, at: number): number | null {
   return Number.isSafeInteger(value) ? value : null;
 }
 
+/** Reservation keys: 64 bits without a meaning as a number. */
+export function key64(from: Uint8Array, at: number): bigint {
+  return (BigInt(u32(from, at)) << 32n) | BigInt(u32(from, at + 4));
+}
+
+export function putKey64(into: Uint8Array, at: number, key: bigint): void {
+  putU32(into, at, Number((key >> 32n) & 0xffffffffn));
+  putU32(into, at + 4, Number(key & 0xffffffffn));
+}
+
 /** Fixed-width ASCII without its padding; what is not printable becomes "?". */
 export function ascii(from: Uint8Array, at: number, length: number): string {
   let text = '';

@@ -1,16 +1,26 @@
 import { describe, expect, test } from 'vitest';
 import { putCompareAndWrite } from './compare-and-write.ts';
+import { putExtendedCopy, putReceiveCopyParameters } from './extended-copy.ts';
 import { putInquiry } from './inquiry.ts';
+import { putGetLbaStatus } from './lba-status.ts';
 import { formatLun, lunFromNumber } from './lun.ts';
 import { putModeSense6 } from './mode-sense.ts';
 import { opName, ScsiOp } from './opcodes.ts';
+import {
+  putReserveIn,
+  putReserveOut,
+  ReservationType,
+  ReserveIn,
+  ReserveOut,
+} from './persistent-reserve.ts';
 import { putReadCapacity10, putReadCapacity16 } from './read-capacity.ts';
 import { putReadWrite } from './read-write.ts';
 import { putReportLuns } from './report-luns.ts';
 import { putSynchronizeCache10, putSynchronizeCache16 } from './synchronize-cache.ts';
+import { putReportTargetPortGroups, putSetTargetPortGroups } from './target-port-groups.ts';
 import { putTestUnitReady } from './test-unit-ready.ts';
 import { putUnmap, unmapParameters } from './unmap.ts';
-import { putWriteSame16 } from './write-same.ts';
+import { putWriteSame10, putWriteSame16 } from './write-same.ts';
 
 /** The CDB that is written at offset 5 of a dirty buffer; what is around it must stay. */
 function cdb(put: (into: Buffer, at: number) => void): string {
@@ -56,6 +66,49 @@ describe('commands, byte by byte', () => {
       (b: Buffer, at: number) => putWriteSame16(b, at, 5 * TIB, 7, true),
       '9308' + '0000000280000000' + '00000007' + '0000',
     ],
+    [
+      'WRITE SAME(10)',
+      (b: Buffer, at: number) => putWriteSame10(b, at, 0x12345678, 0xffff, true),
+      `41081234567800ffff00${'00'.repeat(6)}`,
+    ],
+    [
+      'REPORT TARGET PORT GROUPS',
+      (b: Buffer, at: number) => putReportTargetPortGroups(b, at, true, 1024),
+      'a32a0000000000000400000000000000',
+    ],
+    [
+      'SET TARGET PORT GROUPS',
+      (b: Buffer, at: number) => putSetTargetPortGroups(b, at, 8),
+      'a40a0000000000000008000000000000',
+    ],
+    [
+      'PERSISTENT RESERVE IN',
+      (b: Buffer, at: number) => putReserveIn(b, at, ReserveIn.ReadFullStatus, 0x1234),
+      '5e030000000000123400000000000000',
+    ],
+    [
+      'PERSISTENT RESERVE OUT',
+      (b: Buffer, at: number) =>
+        putReserveOut(
+          b,
+          at,
+          ReserveOut.PreemptAndAbort,
+          ReservationType.WriteExclusiveRegistrantsOnly,
+          24,
+        ),
+      '5f050500000000001800000000000000',
+    ],
+    [
+      'GET LBA STATUS',
+      (b: Buffer, at: number) => putGetLbaStatus(b, at, 5 * TIB, 4104),
+      '9e12' + '0000000280000000' + '00001008' + '0000',
+    ],
+    [
+      'EXTENDED COPY',
+      (b: Buffer, at: number) => putExtendedCopy(b, at, 108),
+      `83${'00'.repeat(9)}0000006c0000`,
+    ],
+    ['RECEIVE COPY RESULTS', putReceiveCopyParameters, `8403${'00'.repeat(8)}0000012c0000`],
     [
       'COMPARE AND WRITE',
       (b: Buffer, at: number) => putCompareAndWrite(b, at, 9, 3, true),

@@ -19,6 +19,12 @@ export const scsiErrors = defineErrors('scsi', {
     outcome: 'final',
     errno: 'EINVAL',
   },
+  SCSI_BLOCK_SIZE: {
+    text: 'the logical unit has blocks of a size that no block client can work with',
+    hint: 'Format it to 512 or 4096 bytes a block on the target (sg_format --format --size=512, which erases it), or map another one.',
+    outcome: 'final',
+    errno: 'EINVAL',
+  },
   SCSI_OUT_OF_RANGE: {
     text: 'the block address is beyond the end of the logical unit',
     hint: 'Check whether the logical unit has shrunk.',
@@ -82,6 +88,21 @@ export const scsiErrors = defineErrors('scsi', {
     text: 'the logical unit is busy',
     hint: 'Reduce the load, or the number of commands in flight.',
     outcome: 'not-executed',
+  },
+  SCSI_ACA_ACTIVE: {
+    text: 'an auto contingent allegiance holds the logical unit, and could not be cleared',
+    hint: 'Another initiator of this name set it: end it there, or reset the logical unit.',
+    outcome: 'not-executed',
+  },
+  SCSI_UNIT_CHANGED: {
+    text: 'behind the LUN stands another logical unit than before',
+    hint: 'Look at what the target maps to this LUN; nothing is sent to the other one.',
+    outcome: 'not-executed',
+  },
+  SCSI_COPY_ABORTED: {
+    text: 'the target began to copy and did not finish',
+    hint: 'The destination may hold a part of it: copy again.',
+    outcome: 'final',
   },
   SCSI_RESERVATION_CONFLICT: {
     text: 'another initiator holds a reservation',

@@ -13,6 +13,8 @@ export interface InquiryData {
   readonly revision: string;
   /** Target port group support: 0 none, 1 implicit, 2 explicit, 3 both (ALUA). */
   readonly tpgs: number;
+  /** Third-party copy (EXTENDED COPY) is supported. */
+  readonly thirdPartyCopy: boolean;
 }
 
 const STANDARD_BYTES = 36;
@@ -39,6 +41,7 @@ export function parseInquiry(data: Uint8Array): InquiryData | null {
     qualifier: data[0]! >> 5,
     deviceType: data[0]! & 0x1f,
     tpgs: (data[5]! >> 4) & 3,
+    thirdPartyCopy: (data[5]! & 0x08) !== 0,
     vendor: ascii(data, 8, 8),
     product: ascii(data, 16, 16),
     revision: ascii(data, 32, 4),

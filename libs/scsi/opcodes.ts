@@ -11,6 +11,10 @@ export const ScsiOp = {
   WriteSame10: 0x41,
   Unmap: 0x42,
   ModeSense10: 0x5a,
+  PersistentReserveIn: 0x5e,
+  PersistentReserveOut: 0x5f,
+  ExtendedCopy: 0x83,
+  ReceiveCopyResults: 0x84,
   Read16: 0x88,
   CompareAndWrite: 0x89,
   Write16: 0x8a,
@@ -18,6 +22,8 @@ export const ScsiOp = {
   WriteSame16: 0x93,
   ServiceActionIn16: 0x9e,
   ReportLuns: 0xa0,
+  MaintenanceIn: 0xa3,
+  MaintenanceOut: 0xa4,
 } as const;
 export type ScsiOp = (typeof ScsiOp)[keyof typeof ScsiOp];
 

@@ -34,7 +34,7 @@ export function parseReadCapacity10(data: Uint8Array): Capacity | 'use-16' | nul
   const lastLba = u32(data, 0);
   if (lastLba === 0xffffffff) return 'use-16';
   const blockBytes = u32(data, 4);
-  if (!isBlockSize(blockBytes)) return null;
+  if (blockBytes === 0) return null;
   return {
     blocks: lastLba + 1,
     blockBytes,
@@ -48,7 +48,7 @@ export function parseReadCapacity16(data: Uint8Array): Capacity | null {
   if (data.length < 12) return null;
   const lastLba = u64(data, 0);
   const blockBytes = u32(data, 8);
-  if (lastLba === null || !isBlockSize(blockBytes)) return null;
+  if (lastLba === null || blockBytes === 0) return null;
   if (!Number.isSafeInteger((lastLba + 1) * blockBytes)) return null;
   const more = data.length >= 16;
   return {
@@ -60,7 +60,7 @@ export function parseReadCapacity16(data: Uint8Array): Capacity | null {
   };
 }
 
-/** A power of two from 512 to 64 KiB: what a block client can work with. */
-function isBlockSize(bytes: number): boolean {
+/** A power of two from 512 to 64 KiB: what a block client can work with. 520 and 528 bytes carry checksums of the array. */
+export function isBlockSize(bytes: number): boolean {
   return bytes >= 512 && bytes <= 65536 && (bytes & (bytes - 1)) === 0;
 }

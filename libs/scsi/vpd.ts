@@ -5,6 +5,7 @@ export const VpdPage = {
   Supported: 0x00,
   SerialNumber: 0x80,
   Identification: 0x83,
+  ThirdPartyCopy: 0x8f,
   BlockLimits: 0xb0,
   BlockCharacteristics: 0xb1,
   Provisioning: 0xb2,
@@ -27,7 +28,16 @@ export function parseSerialNumber(data: Uint8Array): string | null {
   return body === null ? null : ascii(body, 0, body.length);
 }
 
-const DesignatorType = { T10: 1, Eui64: 2, Naa: 3, ScsiName: 8 } as const;
+const DesignatorType = {
+  T10: 1,
+  Eui64: 2,
+  Naa: 3,
+  RelativePort: 4,
+  PortGroup: 5,
+  ScsiName: 8,
+} as const;
+
+const Association = { LogicalUnit: 0, TargetPort: 1 } as const;
 
 export interface Designator {
   readonly type: number;
@@ -62,7 +72,9 @@ export function parseDesignators(data: Uint8Array): readonly Designator[] | null
  * vendor id. Null when it has no such designator.
  */
 export function wwidOf(designators: readonly Designator[]): string | null {
-  const own = designators.filter((d) => d.association === 0 && d.bytes.length > 0);
+  const own = designators.filter(
+    (d) => d.association === Association.LogicalUnit && d.bytes.length > 0,
+  );
   // NAA 6 (16 bytes) is longer, hence better, than NAA 2, 3 and 5 (8 bytes).
   const naa = own
     .filter((d) => d.type === DesignatorType.Naa)
@@ -75,6 +87,41 @@ export function wwidOf(designators: readonly Designator[]): string | null {
   const t10 = own.find((d) => d.type === DesignatorType.T10);
   if (t10 !== undefined) return `t10:${ascii(t10.bytes, 0, t10.bytes.length)}`;
   return null;
+}
+
+/** Where a path leads: the target port that answered, and its group (ALUA). */
+export interface TargetPort {
+  /** Relative target port identifier; null when the page does not tell. */
+  readonly relativePort: number | null;
+  readonly group: number | null;
+}
+
+export function targetPortOf(designators: readonly Designator[]): TargetPort {
+  const number = (type: number): number | null => {
+    const found = designators.find(
+      (d) => d.association === Association.TargetPort && d.type === type && d.bytes.length >= 4,
+    );
+    // Two reserved bytes stand before either number (SPC-4 §7.8.6.7, §7.8.6.8).
+    return found === undefined ? null : u16(found.bytes, 2);
+  };
+  return {
+    relativePort: number(DesignatorType.RelativePort),
+    group: number(DesignatorType.PortGroup),
+  };
+}
+
+/**
+ * The designator that EXTENDED COPY names this logical unit by: NAA, EUI-64 or T10, of at most 20 bytes, as a
+ * descriptor of type E4h has room for. Null when there is none.
+ */
+export function copyDesignatorOf(designators: readonly Designator[]): Designator | null {
+  const own = designators.filter(
+    (d) => d.association === Association.LogicalUnit && d.bytes.length > 0 && d.bytes.length <= 20,
+  );
+  const naa = own
+    .filter((d) => d.type === DesignatorType.Naa)
+    .sort((a, b) => b.bytes.length - a.bytes.length)[0];
+  return naa ?? own.find((d) => d.type === DesignatorType.Eui64) ?? own[0] ?? null;
 }
 
 /** In logical blocks; 0 where the device states no limit. */
@@ -143,7 +190,8 @@ export function parseProvisioning(data: Uint8Array): Provisioning | null {
     unmap: (bits & 0x80) !== 0,
     writeSame16Unmap: (bits & 0x40) !== 0,
     writeSame10Unmap: (bits & 0x20) !== 0,
-    readsZeroes: ((bits >> 2) & 7) !== 0,
+    // LBPRZ xx1b: zeroes. 010b is a pattern of the device's own, 000b anything (SBC-4 §6.6.8).
+    readsZeroes: ((bits >> 2) & 1) !== 0,
     thin: (body[2]! & 7) === 2,
   };
 }

@@ -1,5 +1,6 @@
 import type { BlockCapabilities, Extent, IoContext } from '../block/device.ts';
 import { OrionError, type Outcome } from '../core/errors.ts';
+import type { PathAccess } from '../multipath/access.ts';
 import type { PathDevice, UnitAttention } from '../multipath/path.ts';
 
 export interface ScriptedOp {
@@ -21,6 +22,7 @@ const NOTHING: Buffer = Buffer.alloc(0);
 export class ScriptedPath implements PathDevice {
   readonly name: string;
   readonly caps: BlockCapabilities;
+  access?: PathAccess;
   readonly ops: ScriptedOp[] = [];
   #lost: ((cause: Error) => void)[] = [];
   #attention: ((attention: UnitAttention) => void)[] = [];
@@ -46,6 +48,16 @@ export class ScriptedPath implements PathDevice {
 
   attention(asc: number, ascq: number): void {
     for (const fn of this.#attention) fn({ asc, ascq, text: `${asc}/${ascq}` });
+  }
+
+  /** The device says that the path is in another access state. */
+  accessChanged(access: PathAccess): void {
+    this.access = access;
+    for (const fn of this.#attention) fn({ asc: 0x2a, ascq: 0x06, text: access.state, access });
+  }
+
+  grown(sizeBytes: number): void {
+    for (const fn of this.#attention) fn({ asc: 0x2a, ascq: 0x09, text: 'grown', sizeBytes });
   }
 
   #op(

@@ -8,9 +8,11 @@ import type { SlotRecord } from '#contracts/records.ts';
 import { type Clock, every, type Timer } from '#core/clock.ts';
 import { errorText, isOrionError } from '#core/errors.ts';
 import type { Rng } from '#core/rng.ts';
+import { AccessState } from '#multipath/access.ts';
 import { MultipathDevice } from '#multipath/device.ts';
 import { multipathErrors } from '#multipath/errors.ts';
 import { PathState } from '#multipath/path.ts';
+import type { PathEntry } from '#multipath/path-entry.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { gatewayErrors } from './errors.ts';
 import type { Ownership } from './ownership.ts';
@@ -26,6 +28,9 @@ const RETIRE_TIMEOUT_MS = 5_000;
 
 /** How often the places of paths are compared with where they would best be. */
 const REBALANCE_PERIOD_MS = 3_000;
+
+/** Paths whose session can be ended in good order: they work, whether or not they take I/O now. */
+const GIVEN_BACK: ReadonlySet<PathState> = new Set([PathState.Ready, PathState.Ghost]);
 
 export interface VolumeOptions {
   readonly plan: VolumePlan;
@@ -304,6 +309,7 @@ export class Volume implements FailoverPorts {
         const line = `${kind.replaceAll('-', ' ')}: ${text}`;
         if (kind === 'cache-may-be-lost') this.#log.warn(where, line);
         else if (kind !== 'path-lost') this.#log.info(where, line);
+        if (kind === 'attention') this.#checkReady(); // the first path may serve from now on
       },
     });
     // Nothing is sent before everything of older epochs is fenced.
@@ -333,9 +339,8 @@ export class Volume implements FailoverPorts {
     const map = this.#map;
     const { ownership, workers } = this.#options;
     const { slots } = ownership.record;
-    if (map === null || this.#failover.busy || map.readyCount < slots.length || slots.length < 2) {
-      return;
-    }
+    const working = map?.paths.filter(({ state }) => GIVEN_BACK.has(state)).length ?? 0;
+    if (map === null || this.#failover.busy || working < slots.length || slots.length < 2) return;
     const preferred = placeSlots(this.#placement(false));
     const wrong = slots.find(({ slot, worker, portal }) => {
       const entry = map.paths.find((path) => path.slot === slot);
@@ -365,7 +370,7 @@ export class Volume implements FailoverPorts {
     const { ownership } = this.#options;
     const drained = new Set(
       map.paths
-        .filter(({ state, outstanding }) => state === PathState.Ready && outstanding === 0)
+        .filter(({ state, outstanding }) => GIVEN_BACK.has(state) && outstanding === 0)
         .map(({ slot }) => slot),
     );
     for (const record of ownership.record.slots) {
@@ -418,6 +423,7 @@ export class Volume implements FailoverPorts {
         errors: path?.errors ?? 0,
         latencyUs: Math.round((path?.latencyMs(false, 4096) ?? 0) * 1000),
         lastError: this.#troubles.of(slot) || (path?.lastError ?? ''),
+        ...accessOf(path),
       };
     });
   }
@@ -432,4 +438,11 @@ export class Volume implements FailoverPorts {
     }
     await this.#map?.close();
   }
+}
+
+/** Nothing for a device without access states. */
+function accessOf(path: PathEntry | undefined): { access?: string } {
+  if (path === undefined || path.access.state === AccessState.Any) return {};
+  const { state, preferred } = path.access;
+  return { access: preferred ? `${state}, preferred` : state };
 }

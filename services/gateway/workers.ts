@@ -9,6 +9,7 @@ import { LinkClient } from '#link/client.ts';
 import type { Hello } from '#link/hello.ts';
 import { LocalPath, type LocalWorkers } from '#link/host.ts';
 import { LinkPath } from '#link/path.ts';
+import { asPathAccess } from '#multipath/access.ts';
 import type { PathDevice } from '#multipath/path.ts';
 import { type Network, parseAddress } from '#wire/network.ts';
 import { gatewayErrors } from './errors.ts';
@@ -121,7 +122,8 @@ export class Workers {
       throw gatewayErrors.make('GATEWAY_WORKER_CHANGED', { fields: { worker } });
     }
     const caps = reply.caps as unknown as BlockCapabilities;
-    return new LinkPath(link, { name, caps, handle, incarnation, epoch });
+    const access = asPathAccess(reply.access) ?? undefined;
+    return new LinkPath(link, { name, caps, access, handle, incarnation, epoch });
   }
 
   /** One link to each worker, opened when first needed and again when it was lost. */

@@ -22,6 +22,7 @@ import { openSession } from '#iscsi/open-session.ts';
 import type { IscsiSession } from '#iscsi/session.ts';
 import { linkErrors } from '#link/errors.ts';
 import type { PathHost } from '#link/host.ts';
+import { AccessState } from '#multipath/access.ts';
 import type { PathDevice } from '#multipath/path.ts';
 import type { BufferPool } from '#wire/buffer-pool.ts';
 import { type Address, type Network, parseAddress } from '#wire/network.ts';
@@ -196,7 +197,7 @@ export class SlotTable implements PathHost {
       if (this.#held.get(key) === held) this.#options.onSessionLost(held, cause);
       this.#forget(key, held);
     });
-    const { identity, caps } = lun;
+    const { identity, caps, access } = lun;
     return {
       handle,
       workerIncarnation: this.#options.workerIncarnation,
@@ -209,6 +210,7 @@ export class SlotTable implements PathHost {
       product: identity.product,
       revision: identity.revision,
       caps: { ...caps },
+      ...(access.state === AccessState.Any ? {} : { access: { ...access } }),
     };
   }
 

@@ -2,6 +2,8 @@ import { expect } from 'vitest';
 import { NO_DEADLINE } from '../../block/device.ts';
 import { OrionError } from '../../core/errors.ts';
 import { seededRng } from '../../core/rng.ts';
+import { ANY_ACCESS } from '../../multipath/access.ts';
+import { quirksOf } from '../../scsi/quirks.ts';
 import { VirtualClock } from '../../testkit/virtual-clock.ts';
 import { makeIsid } from '../isid.ts';
 import { IscsiLun } from '../lun.ts';
@@ -36,10 +38,17 @@ export const facts: LunFacts = {
   dpoFua: true,
   commandBytes: 1 << 20,
   unmapBlocks: 1000,
+  unmapGranularityBlocks: 1,
+  unmapAlignmentBlock: 0,
   writeSameBlocks: 1000,
   writeSameUnmap: true,
+  writeSame10Unmap: true,
   readsZeroes: true,
-  compareAndWriteBlocks: 8,
+  quirks: quirksOf({ vendor: 'V', product: 'P', revision: '1' }),
+  tpgs: 0,
+  port: { relativePort: null, group: null },
+  access: ANY_ACCESS,
+  copyDesignator: null,
 };
 
 /** What a session on `target` is opened with in tests. */

@@ -1,0 +1,31 @@
+/** Turns of one `run`: a device that reports a change at every look must not keep us busy for ever. */
+const TURNS_MAX = 8;
+
+/** Something that is looked at again when it may have changed: one look at a time, and one more for what came meanwhile. */
+export class Recheck {
+  readonly #look: () => Promise<void>;
+  #running: Promise<void> | null = null;
+  #again = false;
+
+  /** `look` handles its own failures. */
+  constructor(look: () => Promise<void>) {
+    this.#look = look;
+  }
+
+  /** Resolves when what is true now, or was true later, has been seen. */
+  run(): Promise<void> {
+    this.#again = this.#running !== null;
+    this.#running ??= this.#loop().finally(() => {
+      this.#running = null;
+    });
+    return this.#running;
+  }
+
+  async #loop(): Promise<void> {
+    for (let turn = 1; turn <= TURNS_MAX; turn++) {
+      this.#again = false;
+      await this.#look();
+      if (!this.#again) return;
+    }
+  }
+}

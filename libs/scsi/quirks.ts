@@ -1,0 +1,116 @@
+/** What a product does otherwise than it says, or than the standards say, and what we do about it. */
+export interface Quirks {
+  /** Name of the profile: what a configuration may ask for. */
+  readonly profile: string;
+  /** False: COMPARE AND WRITE is not offered, whatever the Block Limits page says. */
+  readonly compareAndWrite: boolean;
+  /** False: GET LBA STATUS is not asked; everything counts as allocated. */
+  readonly lbaStatus: boolean;
+  /** False: no EXTENDED COPY; copies are read and written. */
+  readonly extendedCopy: boolean;
+  /** False: the access states that the device tells are not believed; all its ports are alike. */
+  readonly alua: boolean;
+  /** Most bytes of one READ or WRITE where the device states no limit; 0: our own limit. */
+  readonly commandBytesMax: number;
+  /** Most commands in flight at the start; 0: no limit but the session's. */
+  readonly depth: number;
+  /**
+   * After ABORT TASK SET, CLEAR TASK SET or LOGICAL UNIT RESET the device wants no more Data-Out for the tasks that
+   * ended. False: it waits for what it asked for with R2T (RFC 7143 §11.5.1).
+   */
+  readonly fastAbort: boolean;
+}
+
+const standard: Quirks = {
+  profile: 'standard',
+  compareAndWrite: true,
+  lbaStatus: true,
+  extendedCopy: true,
+  alua: true,
+  commandBytesMax: 0,
+  depth: 0,
+  fastAbort: true,
+};
+
+export interface QuirkProfile {
+  readonly name: string;
+  /** Beginnings of the INQUIRY fields; an empty one fits everything. */
+  readonly vendor: string;
+  readonly product: string;
+  readonly revision: string;
+  readonly quirks: Partial<Omit<Quirks, 'profile'>>;
+  /** Why, line by line. */
+  readonly reasons: readonly string[];
+}
+
+const MIB = 1024 * 1024;
+
+/** The first that fits counts. */
+export const quirkProfiles: readonly QuirkProfile[] = [
+  {
+    name: 'tgt',
+    vendor: 'IET',
+    product: 'VIRTUAL-DISK',
+    revision: '',
+    quirks: { compareAndWrite: false },
+    reasons: [
+      'Its Block Limits page promises COMPARE AND WRITE of 128 blocks, but the command is answered with 5/20/00 (seen with 1.0.85).',
+      'It reports 6/29/00 on every new nexus and after a LOGICAL UNIT RESET: the attach takes the first, and a reset of our own is known to the multipath device.',
+      'No ALUA, and registrations of persistent reservations that end with the session: `registerAgain` restores them.',
+    ],
+  },
+  {
+    name: 'istgt',
+    vendor: 'FreeBSD',
+    product: 'iSCSI DISK',
+    revision: '',
+    quirks: { commandBytesMax: MIB, extendedCopy: false },
+    reasons: [
+      'It has no Block Limits page, so it states no longest transfer, and keeps a buffer as long as the transfer for every command: 1 MiB keeps it small.',
+      'EXTENDED COPY is not among its commands.',
+    ],
+  },
+  {
+    name: 'equallogic',
+    vendor: 'EQLOGIC',
+    product: '100E-00',
+    revision: '',
+    quirks: { fastAbort: false },
+    reasons: [
+      'It waits for the Data-Out of every R2T that it sent, also for tasks that were aborted (note in the configuration file of open-iscsi).',
+    ],
+  },
+  {
+    name: 'lio',
+    vendor: 'LIO-ORG',
+    product: '',
+    revision: '',
+    quirks: {},
+    reasons: [
+      'Kernels before 5.11 tell no offset with a miscompare: the blocks are read and compared then, as with every device that leaves it out.',
+      'EXTENDED COPY takes one segment a command: its operating parameters say so, and are asked for.',
+    ],
+  },
+];
+
+/** Names that a configuration may give: "auto" looks at INQUIRY, "standard" means no quirks. */
+export const quirkProfileNames: readonly string[] = [
+  'auto',
+  standard.profile,
+  ...quirkProfiles.map(({ name }) => name),
+];
+
+/** The quirks of a product, by its INQUIRY data, or those of the profile that was asked for by name. */
+export function quirksOf(
+  inquiry: { readonly vendor: string; readonly product: string; readonly revision: string },
+  profile = 'auto',
+): Quirks {
+  const found = quirkProfiles.find(({ name, vendor, product, revision }) =>
+    profile === 'auto'
+      ? inquiry.vendor.startsWith(vendor) &&
+        inquiry.product.startsWith(product) &&
+        inquiry.revision.startsWith(revision)
+      : name === profile,
+  );
+  return found === undefined ? standard : { ...standard, ...found.quirks, profile: found.name };
+}

@@ -29,6 +29,8 @@ export interface ExportSource {
   list(client: NbdClientInfo): readonly { name: string; description: string }[] | null;
   /** The export of that name, '' being the default one. Null: there is none for this client. */
   find(name: string, client: NbdClientInfo): NbdExport | null;
+  /** Why there is none of that name now, when there will be: told to the client. */
+  whyNot?(name: string): string | null;
 }
 
 export function isReadOnly(exp: NbdExport): boolean {

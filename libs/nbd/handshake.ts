@@ -214,7 +214,7 @@ export class Handshake {
     }
     const found = this.#o.exports.find(name.text, this.#o.client);
     if (found === null) {
-      return { kind: 'drop', reason: `there is no export "${name.text}"`, violation: false };
+      return { kind: 'drop', reason: this.#whyNoExport(name.text), violation: false };
     }
     const flags = transmissionFlags(found);
     const { sizeBytes } = found.device.caps;
@@ -228,6 +228,11 @@ export class Handshake {
       option: NbdOpt.ExportName,
     };
     return { kind: 'transmission', negotiated };
+  }
+
+  #whyNoExport(name: string): string {
+    const reason = this.#o.exports.whyNot?.(name) ?? null;
+    return reason ?? `there is no ${name === '' ? 'default export' : `export "${name}"`}`;
   }
 
   #onList(data: Buffer | null): HandshakeStep {
@@ -251,8 +256,7 @@ export class Handshake {
     if (isInvalid(request)) return this.#error(NbdRep.ErrInvalid, request.invalid);
     const found = this.#o.exports.find(request.name, this.#o.client);
     if (found === null) {
-      const what = request.name === '' ? 'default export' : `export "${request.name}"`;
-      return this.#error(NbdRep.ErrUnknown, `there is no ${what}`);
+      return this.#error(NbdRep.ErrUnknown, this.#whyNoExport(request.name));
     }
     const flags = transmissionFlags(found);
     const { sizeBytes } = found.device.caps;

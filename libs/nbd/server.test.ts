@@ -231,6 +231,17 @@ describe('choosing an export', () => {
     peer.leave();
   });
 
+  test('row 24: who asks for an export that will be there soon is told so', async () => {
+    const whyNot = (name: string): string => `"${name}" is starting`;
+    await start({ exports: { list: () => [], find: () => null, whyNot } });
+    const peer = await connect();
+    await peer.greet();
+    const answer = (await peer.info(NbdOpt.Go, 'vol')).at(-1)!;
+    expect(answer.type).toBe(NbdRep.ErrUnknown);
+    expect(answer.data.toString()).toBe('"vol" is starting');
+    peer.leave();
+  });
+
   test('row 26: listing can be forbidden with ERR_POLICY', async () => {
     await start({ exports: { list: () => null, find: () => exp } });
     const peer = await connect();

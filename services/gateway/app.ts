@@ -86,6 +86,10 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
         const { volume, device } = entry;
         return { name: volume.name, description: describe(volume.name), device };
       },
+      whyNot: (name) =>
+        core.starting.includes(name)
+          ? `the volume "${name}" has no usable path yet: connect again in a moment`
+          : null,
     },
     ...(ratio > 0 && tracing.enabled ? { onRequest: () => sampler.sample() } : {}),
     onEvent: (event) => log.debug(event, 'nbd'),

@@ -308,6 +308,10 @@ export class LoginMachine {
   #finish(response: LoginResponse): LoginStep {
     for (const [name, offer] of this.#open) {
       if (OPTIONAL_KEYS.includes(name)) continue;
+      if (isSettled(name, offer)) {
+        (this.#params as Record<string, KeyValue>)[name] = parseValue(name, offer)!;
+        continue;
+      }
       return this.#fail(`our offer ${name}=${offer} was not answered (§6.2)`);
     }
     // §11.13.3: the handle of the session comes with the last response, and is not 0.
@@ -415,4 +419,11 @@ export class LoginMachine {
     });
     return { kind: 'failed', error };
   }
+}
+
+/** §6.2.2: a Yes needs no answer where one Yes decides, nor a No where one No does. LIO gives none. */
+function isSettled(name: KeyName, offer: string): boolean {
+  const key = keyOf(name);
+  if (key.type !== 'boolean') return false;
+  return offer === (key.result === 'or' ? 'Yes' : 'No');
 }

@@ -99,6 +99,11 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: 'Look at the disks and the load of the target, or raise the command timeout.',
     outcome: 'unknown',
   },
+  ISCSI_NOT_RESENT: {
+    text: 'the target does not send again what was damaged or lost on its way',
+    hint: 'Bytes change on their way: look at the switches, network cards and memory between.',
+    outcome: 'terminated',
+  },
   ISCSI_DROPPED_BY_TARGET: {
     text: 'the target ends the session',
     hint: 'Look at the log of the target: it may be going down, or somebody else logged in in our place.',

@@ -12,6 +12,7 @@ import {
   CONNECTIONS_MAX,
   defaultTimeouts,
   type OpenSessionOptions,
+  recoveryParams,
   type SessionEnvironment,
   type SessionTimeouts,
   wantedParams,
@@ -36,7 +37,7 @@ type Attempt = IscsiSession | { readonly addresses: readonly string[] };
  * had this ISID before (§6.3.5). Rejects with the error of the last portal that was tried.
  */
 export function openSession(options: OpenSessionOptions): Promise<IscsiSession> {
-  const { portals, connections = 1 } = options;
+  const { portals, connections = 1, errorRecoveryLevel = 0 } = options;
   assert(connections >= 1 && connections <= CONNECTIONS_MAX, 'a session has 1 to 8 connections');
   const target: LoginTarget = {
     environment: options,
@@ -44,7 +45,12 @@ export function openSession(options: OpenSessionOptions): Promise<IscsiSession> 
     initiatorName: checkedName(options.initiatorName),
     isid: options.isid,
     timeouts: { ...defaultTimeouts, ...options.timeouts },
-    wanted: { ...wantedParams, MaxConnections: connections, ...options.params },
+    wanted: {
+      ...wantedParams,
+      MaxConnections: connections,
+      ...recoveryParams[errorRecoveryLevel],
+      ...options.params,
+    },
   };
   const mayLogIn = options.mayLogIn ?? (() => Promise.resolve());
   return openAny(portals, target, { portals, connections, mayLogIn });

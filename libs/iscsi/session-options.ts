@@ -55,6 +55,17 @@ export const wantedParams: Partial<Params> = {
   ErrorRecoveryLevel: 0,
 };
 
+/** Seconds that a target keeps the commands of a lost connection for us; no longer than one login takes twice. */
+const TIME2RETAIN_S = 20;
+
+/** What we ask for beside `wantedParams` at each recovery level. */
+export const recoveryParams: Readonly<Record<0 | 1 | 2, Partial<Params>>> = {
+  0: {},
+  // §13.19: one R2T at a time, or the order of the data would be open.
+  1: { ErrorRecoveryLevel: 1, MaxOutstandingR2T: 1 },
+  2: { ErrorRecoveryLevel: 2, MaxOutstandingR2T: 1, DefaultTime2Retain: TIME2RETAIN_S },
+};
+
 /** What every session needs of its surroundings. */
 export interface SessionEnvironment {
   readonly network: Network;
@@ -78,6 +89,11 @@ export interface OpenSessionOptions extends SessionEnvironment {
   readonly timeouts?: Partial<SessionTimeouts>;
   /** TCP connections of the session; 1 when left out. A target that allows fewer gets fewer. */
   readonly connections?: number;
+  /**
+   * ErrorRecoveryLevel to ask for; 0 when left out. 1: what is damaged on the way is sent again, with data digests. 2: the
+   * commands of a lost connection go on over another one.
+   */
+  readonly errorRecoveryLevel?: 0 | 1 | 2;
   /**
    * Asked before each login into a session that is open already: rejects when the session must not be continued, because
    * somebody else may have its place. That ends it.

@@ -11,26 +11,25 @@ import { Keepalive } from './keepalive.ts';
 import type { LoginResult } from './login.ts';
 import { At, BHS_BYTES, Bit, i32, u32 } from './pdu/bhs.ts';
 import { nameOf, Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
+import { Retransmission } from './retransmission.ts';
 import type { ConnectionStatus, SessionConnection } from './session-connection.ts';
 import { SessionControl, type SessionEvent, type TmfOptions } from './session-control.ts';
 import { commandTimeout, connectionLost, lossError, placed } from './session-errors.ts';
 import type { SessionTimeouts } from './session-options.ts';
 import { type SessionInit, SessionState, type SessionStats } from './session-types.ts';
 import { Settlement } from './settlement.ts';
+import { StrictReceiver } from './strict-receiver.ts';
 import { type Task, type TaskOwner, TaskState } from './task-table.ts';
-import {
-  checkExpDataSn,
-  isNumbered,
-  readResponse,
-  residualOf,
-  sendCommand,
-  serveR2t,
-  type TransferParams,
-  takeDataIn,
-  takeR2tSn,
-} from './transfer.ts';
+import { sendCommand, type TransferParams } from './transfer.ts';
 
 const NO_TAG = RESERVED_TAG | 0;
+
+/** Errors that are about one connection, and not about the target. */
+const CONNECTION_FAILURES = new Set([
+  'ISCSI_DIGEST_HEADER',
+  'ISCSI_DIGEST_DATA',
+  'ISCSI_NOT_RESENT',
+]);
 
 export { SessionState };
 
@@ -39,7 +38,7 @@ export { SessionState };
  * itself: when it is lost it stays lost, and whoever has the authority opens another one. At ErrorRecoveryLevel 0 any
  * violation by the target, and any break of a connection, ends it with the first cause (§7.14 c).
  */
-export class IscsiSession implements ConnectionHandler {
+export class IscsiSession {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly timeouts: SessionTimeouts;
@@ -57,6 +56,7 @@ export class IscsiSession implements ConnectionHandler {
   readonly members: ConnectionSet;
   readonly params: TransferParams;
   readonly #control: SessionControl;
+  readonly #receiver: ConnectionHandler;
   #state: SessionState = SessionState.Open;
   #cause: Error | null = null;
   #closedListeners: ((cause: Error) => void)[] = [];
@@ -80,12 +80,13 @@ export class IscsiSession implements ConnectionHandler {
       maxBurstBytes: login.params.MaxBurstLength,
       readsInOrder: login.params.DataPDUInOrder && login.params.DataSequenceInOrder,
       writesInOrder: login.params.DataSequenceInOrder,
-      recovers: false,
+      recovers: login.params.ErrorRecoveryLevel > 0,
     };
     this.tasks = new Settlement(init.clock, (task) => this.#onExpired(task));
     this.stats = this.tasks.stats;
     this.members = new ConnectionSet(this, init.opener);
     this.#control = new SessionControl(this);
+    this.#receiver = new StrictReceiver(this);
     this.adopt(this.members.lead(connection.cid, init.address), connection, login);
   }
 
@@ -208,7 +209,9 @@ export class IscsiSession implements ConnectionHandler {
     connection.useDigests(login.params);
     connection.expStatSn = (login.statSn + 1) | 0;
     connection.out.onRelease(() => this.tasks.flushed(connection));
-    connection.handler = this;
+    connection.handler = this.params.recovers
+      ? new Retransmission(this, connection)
+      : this.#receiver;
     this.members.enter(member, connection);
     member.keepalive = new Keepalive(connection, this.clock, this.timeouts, {
       ping: () => this.#control.ping(connection),
@@ -281,48 +284,6 @@ export class IscsiSession implements ConnectionHandler {
     return task;
   }
 
-  dataInHeader(connection: Connection, header: Buffer, at: number, length: number): Task | null {
-    if ((header[at + At.flags]! & Bit.statusPresent) !== 0) connection.takeStatSn(header, at);
-    const task = this.find(connection, header, at);
-    this.updateWindow(header, at);
-    if (task.state === TaskState.Abandoned) {
-      if ((header[at + At.flags]! & Bit.statusPresent) !== 0) {
-        this.tasks.table.releaseAbandoned(task);
-      }
-      return null;
-    }
-    takeDataIn(connection, task, header, at, length, this.params.readsInOrder);
-    return task;
-  }
-
-  dataIn(connection: Connection): void {
-    const task = connection.rxTask;
-    if (task === null) return;
-    connection.rxTask = null;
-    this.stats.bytesRead += connection.rxLength;
-    if ((connection.rxFlags & Bit.statusPresent) !== 0) {
-      task.status = connection.rxStatus;
-      task.residual = residualOf(connection.rxFlags, connection.rxResidual, task.edtl);
-      this.tasks.complete(task);
-    } else if (task.pendingLoss !== null) this.tasks.giveUp(task, task.pendingLoss);
-  }
-
-  pdu(connection: Connection, header: Buffer, at: number, data: Buffer): void {
-    if (isNumbered(header, at)) connection.takeStatSn(header, at);
-    const opcode = header[at]! & Bit.opcodeMask;
-    if (opcode === Opcode.ScsiResponse) this.#onResponse(connection, header, at, data);
-    else if (opcode === Opcode.R2t) this.#onR2t(connection, header, at);
-    else this.deliver(connection, header, at, data);
-  }
-
-  #onR2t(connection: Connection, header: Buffer, at: number): void {
-    const task = this.find(connection, header, at);
-    this.updateWindow(header, at);
-    if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
-    takeR2tSn(task, header, at);
-    serveR2t(connection, task, header, at, this.params);
-  }
-
   /** A PDU that is not on the path of an I/O; its StatSN has been taken. */
   deliver(connection: Connection, header: Buffer, at: number, data: Buffer): void {
     switch (header[at]! & Bit.opcodeMask) {
@@ -350,10 +311,17 @@ export class IscsiSession implements ConnectionHandler {
     }
   }
 
+  /** A connection is over, or broke the protocol. */
   lost(connection: Connection, error: Error | null): void {
     const place = { targetName: this.targetName, portal: connection.remote };
     const { targetName: target, portal } = place;
-    if (isOrionError(error)) return this.destroy(placed(error, { target, portal }));
+    if (isOrionError(error)) {
+      const cause = placed(error, { target, portal });
+      // What breaks the protocol ends all connections (§7.7); damage on the way is that of one.
+      return CONNECTION_FAILURES.has(error.code)
+        ? this.fail(connection, cause)
+        : this.destroy(cause);
+    }
     this.fail(connection, connectionLost(place, connection.partial, error));
   }
 
@@ -380,18 +348,6 @@ export class IscsiSession implements ConnectionHandler {
     const { nopTimeoutMs } = this.timeouts;
     const fields = { target, portal: connection.remote, nopTimeoutMs };
     this.fail(connection, iscsiErrors.make('ISCSI_NOP_TIMEOUT', { fields }));
-  }
-
-  #onResponse(connection: Connection, header: Buffer, at: number, data: Buffer): void {
-    const task = this.find(connection, header, at);
-    this.updateWindow(header, at);
-    if (task.state === TaskState.Abandoned) return this.tasks.table.releaseAbandoned(task);
-    if (task.owner instanceof ControlRequest) {
-      throw protocolError('a SCSI Response to a request that is no SCSI command (§7.13)');
-    }
-    checkExpDataSn(task, header, at);
-    readResponse(task, header, at, data);
-    this.tasks.complete(task);
   }
 
   #onControlAnswer(connection: Connection, header: Buffer, at: number, data: Buffer): void {

@@ -4,6 +4,7 @@ import { Fifo } from '../core/fifo.ts';
 import { WheelEntry } from '../core/timer-wheel.ts';
 import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
+import type { DataRecovery } from './data-recovery.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 import type { ReceivedRanges } from './received-ranges.ts';
 
@@ -90,6 +91,8 @@ export class Task extends WheelEntry {
   outSeq = 0;
   /** Which bytes came, where they may come in any order. */
   ranges: ReceivedRanges | null = null;
+  /** What it lacks, at ErrorRecoveryLevel 1 and above; null: nothing so far. */
+  recovery: DataRecovery | null = null;
   /** It stands in the queue for the command window. */
   queued = false;
   /** It is to be given up with this as soon as no memory of it is in use. */
@@ -168,6 +171,7 @@ export class TaskTable {
     task.nextSn = 0;
     task.connection = null;
     task.ranges = null;
+    task.recovery = null;
     task.firstSeq = 0;
     task.outSeq = 0;
     task.pendingLoss = null;
@@ -184,6 +188,7 @@ export class TaskTable {
     task.owner = null;
     task.connection = null;
     task.ranges = null;
+    task.recovery = null;
     task.data = NO_DATA;
     task.cdb = null;
     task.sense = null;

@@ -9,61 +9,13 @@ import type { ScsiCommand } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
 import { facts, pattern, type Rig, rig, watch, write } from './testing/fake-session.ts';
 import { settle } from './testing/fake-target.ts';
+import { FakeUnit } from './testing/fake-unit.ts';
 
 const ALUA: Partial<LunFacts> = {
   tpgs: 1,
   port: { relativePort: 1, group: 7 },
   access: { state: AccessState.Optimized, preferred: false, group: 7 },
 };
-
-/** The unit of the fake target: what it answers each operation with. */
-interface Unit {
-  aluaState: number;
-  blocks: number;
-  naa: string;
-  modeFlags: number;
-  /** Sense for the next commands that read or write, in order; then they succeed. */
-  senses: Buffer[];
-  ops: number[];
-}
-
-function answer(r: Rig, unit: Unit, pdu: ScsiCommand): void {
-  const op = pdu.cdb[0]!;
-  unit.ops.push(op);
-  const data = (bytes: Buffer): void =>
-    r.target.dataIn(pdu, bytes.subarray(0, Math.min(bytes.length, pdu.edtl)), {
-      status: 0,
-      flags: bytes.length < pdu.edtl ? { underflow: true, residual: pdu.edtl - bytes.length } : {},
-    });
-  switch (op) {
-    case ScsiOp.MaintenanceIn:
-      return data(
-        Buffer.from(
-          `00000014100a0000${`0${unit.aluaState.toString(16)}df0007000000010000 0001`.replace(' ', '')}`,
-          'hex',
-        ),
-      );
-    case ScsiOp.Inquiry: {
-      const standard = Buffer.alloc(36, 0x20);
-      standard.fill(0, 0, 8);
-      if (pdu.cdb[1] === 0) return data(standard);
-      if (pdu.cdb[2] === 0) return data(Buffer.from('0000000183', 'hex'));
-      return data(Buffer.from(`0083000c01030008${unit.naa}`, 'hex'));
-    }
-    case ScsiOp.ServiceActionIn16: {
-      const capacity = Buffer.alloc(32);
-      capacity.writeBigUInt64BE(BigInt(unit.blocks - 1), 0);
-      capacity.writeUInt32BE(512, 8);
-      return data(capacity);
-    }
-    case ScsiOp.ModeSense6:
-      return data(Buffer.from([23, 0, unit.modeFlags, 0, 8, 18, 4, ...Buffer.alloc(17)]));
-    default: {
-      const sense = unit.senses.shift();
-      r.target.respond(pdu, sense === undefined ? {} : { sense });
-    }
-  }
-}
 
 async function unitRig(over: Partial<LunFacts> = {}) {
   const r = await rig(
@@ -74,16 +26,10 @@ async function unitRig(over: Partial<LunFacts> = {}) {
       ...over,
     },
   );
-  const unit: Unit = {
-    aluaState: 0,
-    blocks: facts.caps.sizeBytes / 512,
-    naa: '3000000000000001',
-    modeFlags: 0x10,
-    senses: [],
-    ops: [],
-  };
+  const unit = new FakeUnit(r.target);
+  unit.blocks = facts.caps.sizeBytes / 512;
   r.target.onPdu = ({ pdu }) => {
-    if (pdu.opcode === Opcode.ScsiCommand) answer(r, unit, pdu);
+    if (pdu.opcode === Opcode.ScsiCommand) unit.answer(pdu);
   };
   const heard: UnitAttention[] = [];
   r.lun.onUnitAttention((attention) => heard.push(attention));
@@ -220,7 +166,7 @@ describe('unit attentions', () => {
     await settle();
     await r.lun.flush(NO_DEADLINE);
     expect(unit.ops.at(-1)).toBe(ScsiOp.SynchronizeCache10);
-    unit.modeFlags = 0x80;
+    unit.mode = { device: 0x80, caching: 4 };
     unit.senses.push(buildSense(6, 0x2a, 1));
     write(r, 0, pattern(512));
     await settle();
@@ -264,7 +210,7 @@ describe('unit attentions', () => {
     const second = write(r, 512, pattern(512));
     await settle();
     expect(unit.ops).toEqual([ScsiOp.Write10]);
-    for (const pdu of heldBack) answer(r, unit, pdu);
+    for (const pdu of heldBack) unit.answer(pdu);
     await settle();
     await settle();
     expect([first.state, second.state]).toEqual(['done', 'done']);

@@ -5,6 +5,7 @@ import { OutQueue } from '../wire/out-queue.ts';
 import { Receiver } from '../wire/receiver.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { LOGIN_SEGMENT_BYTES, type Params } from './keys.ts';
+import { AHS_BYTES_MAX, parseAdditionalHeaders } from './pdu/additional-header.ts';
 import { At, BHS_BYTES, Bit, i32, padOf, u24 } from './pdu/bhs.ts';
 import {
   DIGEST_BYTES,
@@ -38,7 +39,7 @@ export interface ConnectionHandler {
   lost(connection: Connection, error: Error | null): void;
 }
 
-const Expect = { Header: 0, DataIn: 1, Body: 2, Pad: 3, DataInDigest: 4 } as const;
+const Expect = { Header: 0, DataIn: 1, Body: 2, Pad: 3, DataInDigest: 4, MoreHeader: 5 } as const;
 const NO_DATA = Buffer.alloc(0);
 
 /**
@@ -73,10 +74,6 @@ export class Connection implements StreamSink {
   /** What the unanswered commands on it ask for: the connection that has least takes the next one. */
   outstandingBytes = 0;
 
-  /** Answers to pings of the target that the socket still held, and the batch with the last of them. */
-  pingsUnsent = 0;
-  pingSeq = 0;
-
   /** Writes that were answered while the socket still held bytes of them. */
   readonly unflushed: Task[] = [];
 
@@ -87,7 +84,8 @@ export class Connection implements StreamSink {
   #out: OutQueue | null = null;
   #expect: number = Expect.Header;
   #dead = false;
-  readonly #header = Buffer.alloc(BHS_BYTES);
+  /** The header whose body is being received, with room for additional ones and a digest. */
+  readonly #header = Buffer.alloc(BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES);
   #bodyLength = 0;
   /** CRC32C of the Data-In at hand, without its pad bytes. */
   #dataInCrc = 0;
@@ -247,6 +245,9 @@ export class Connection implements StreamSink {
       case Expect.DataInDigest:
         this.#onDataInDigest(buffer, at);
         return;
+      case Expect.MoreHeader:
+        this.#onMoreHeader(buffer, at);
+        return;
       case Expect.Body: {
         const whole = !this.dataDigest || this.#isBodyWhole(buffer, at);
         const body = buffer.subarray(at, at + this.#bodyLength);
@@ -304,21 +305,48 @@ export class Connection implements StreamSink {
   }
 
   #onHeader(buffer: Buffer, at: number): void {
+    const ahsBytes = buffer[at + At.totalAhsLength]! * 4;
+    if (ahsBytes !== 0) {
+      // Nonsense is called that now, and not waited for. With a digest the whole of it tells.
+      if (!this.headerDigest) this.#checkHeader(buffer, at);
+      buffer.copy(this.#header, 0, at, at + this.headerBytes);
+      this.#expect = Expect.MoreHeader;
+      this.#receiver.want(ahsBytes);
+      return;
+    }
     // §7.8: before any field is used. Where the next PDU begins is in the header, so it is not known any more.
     if (this.headerDigest && !isDigest(buffer, at + BHS_BYTES, digestOf(buffer, at, BHS_BYTES))) {
       throw iscsiErrors.make('ISCSI_DIGEST_HEADER');
     }
+    this.#onWholeHeader(buffer, at);
+  }
+
+  /** The rest of a header with additional ones; nothing in them is for us, and they do no harm (§11.2.2). */
+  #onMoreHeader(buffer: Buffer, at: number): void {
+    const header = this.#header;
+    const ahsBytes = header[At.totalAhsLength]! * 4;
+    const end = BHS_BYTES + ahsBytes;
+    buffer.copy(header, this.headerBytes, at, at + ahsBytes);
+    // The digest is about all of the header (§11.2.3).
+    if (this.headerDigest && !isDigest(header, end, digestOf(header, 0, end))) {
+      throw iscsiErrors.make('ISCSI_DIGEST_HEADER');
+    }
+    const found = parseAdditionalHeaders(header.subarray(BHS_BYTES, end));
+    if (typeof found === 'string') throw protocolError(found);
+    this.#onWholeHeader(header, 0);
+  }
+
+  /** The length of the data segment, checked before anything is allocated or received. */
+  #checkHeader(buffer: Buffer, at: number): number {
     const length = u24(buffer, at + At.dataSegmentLength);
-    // Checked before anything is allocated or received (§13.12).
-    if (length > this.ownSegmentBytes) {
-      throw protocolError(
-        `a data segment of ${length} bytes, we declared ${this.ownSegmentBytes} (§13.12)`,
-      );
-    }
-    // No PDU of a target has an additional header segment (§11.2.2 lists two, both for commands).
-    if (buffer[at + At.totalAhsLength] !== 0) {
-      throw protocolError('an additional header segment from the target (§11.2.2)');
-    }
+    if (length <= this.ownSegmentBytes) return length;
+    throw protocolError(
+      `a data segment of ${length} bytes, we declared ${this.ownSegmentBytes} (§13.12)`,
+    );
+  }
+
+  #onWholeHeader(buffer: Buffer, at: number): void {
+    const length = this.#checkHeader(buffer, at);
     if ((buffer[at]! & Bit.opcodeMask) === Opcode.DataIn) {
       this.#onDataInHeader(buffer, at, length);
       return;
@@ -328,7 +356,7 @@ export class Connection implements StreamSink {
       this.handler.pdu(this, buffer, at, NO_DATA);
       return;
     }
-    buffer.copy(this.#header, 0, at, at + BHS_BYTES);
+    if (buffer !== this.#header) buffer.copy(this.#header, 0, at, at + BHS_BYTES);
     this.#bodyLength = length;
     this.#expect = Expect.Body;
     this.#receiver.want(length + padOf(length) + (this.dataDigest ? DIGEST_BYTES : 0));

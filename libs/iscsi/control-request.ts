@@ -2,18 +2,35 @@ import type { OrionError } from '../core/errors.ts';
 import type { Opcode } from './pdu/opcodes.ts';
 import type { Task, TaskOwner } from './task-table.ts';
 
+export interface ControlAnswer {
+  readonly header: Buffer;
+  readonly data: Buffer;
+}
+
 /**
  * The owner of a task that is no SCSI command: a ping, a task management function, a text request, a logout. Its answer
- * is one PDU of the opcode that it waits for.
+ * is one PDU of the opcode that it waits for, or several where `goesOn` says so.
  */
 export class ControlRequest implements TaskOwner {
   readonly answer: Opcode;
-  readonly promise: Promise<{ readonly header: Buffer; readonly data: Buffer }>;
-  #resolve!: (answer: { readonly header: Buffer; readonly data: Buffer }) => void;
+  /** Sends it under the tag, the first time and whenever the target could not take it. */
+  readonly send: (itt: number) => void;
+  readonly promise: Promise<ControlAnswer>;
+  /** Looks at an answer; true when it has asked for more under the same tag. Both are valid during the call only. */
+  readonly goesOn: (header: Buffer, data: Buffer) => boolean;
+  /** How often it was sent again because the target had no room for it. */
+  resends = 0;
+  #resolve!: (answer: ControlAnswer) => void;
   #reject!: (error: OrionError) => void;
 
-  constructor(answer: Opcode) {
+  constructor(
+    answer: Opcode,
+    send: (itt: number) => void,
+    goesOn: (header: Buffer, data: Buffer) => boolean = () => false,
+  ) {
     this.answer = answer;
+    this.send = send;
+    this.goesOn = goesOn;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

@@ -104,6 +104,11 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: 'Bytes change on their way: look at the switches, network cards and memory between.',
     outcome: 'terminated',
   },
+  ISCSI_COMMAND_ABORTED: {
+    text: 'a command was not answered in time and was aborted',
+    hint: 'Look at the disks and the load of the target, or raise the command timeout.',
+    outcome: 'terminated',
+  },
   ISCSI_DROPPED_BY_TARGET: {
     text: 'the target ends the session',
     hint: 'Look at the log of the target: it may be going down, or somebody else logged in in our place.',
@@ -147,6 +152,11 @@ export const iscsiErrors = defineErrors('iscsi', {
   ISCSI_TMF_FAILED: {
     text: 'the target did not carry out the task management function',
     hint: 'Look at what the target supports.',
+    outcome: 'unknown',
+  },
+  ISCSI_LOGOUT_FAILED: {
+    text: 'the target did not carry out the logout',
+    hint: 'The connection was dropped instead; the target will notice.',
     outcome: 'unknown',
   },
   ISCSI_LOGOUT_TIMEOUT: {

@@ -7,6 +7,7 @@ import { parseSense, type Sense } from '../scsi/sense.ts';
 import { judge, type Verdict, verdictError } from '../scsi/sense-table.ts';
 import { traceCommand } from './command-span.ts';
 import { iscsiErrors } from './errors.ts';
+import { extensionOf } from './extended-command.ts';
 import { u32 } from './pdu/bhs.ts';
 import { ServiceResponse, TaskAttribute, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
@@ -26,15 +27,15 @@ export function pauseMs(session: IscsiSession, attempt: number): number {
 }
 
 export interface ScsiRequest {
-  /** Writes the CDB into 16 zeroed bytes. */
-  readonly cdb: (into: Buffer, at: number) => void;
+  /** Writes the CDB into 16 zeroed bytes; or the CDB itself, of any length that a command can have. */
+  readonly cdb: ((into: Buffer, at: number) => void) | Buffer;
   /** Data to send. */
   readonly send?: Buffer;
-  /** Most bytes to receive. */
+  /** Most bytes to receive. Together with `send`: a bidirectional command. */
   readonly receiveBytes?: number;
-  readonly timeoutMs?: number;
-  /** SIMPLE when left out (§11.3.1). */
+  /** How it is ordered among others (§11.3.1); SIMPLE when left out. */
   readonly attribute?: TaskAttribute;
+  readonly timeoutMs?: number;
 }
 
 export interface ScsiResult {
@@ -42,6 +43,13 @@ export interface ScsiResult {
   readonly sense: Sense | null;
   /** What came in. */
   readonly data: Buffer;
+  /**
+   * Positive: the device had or wanted more than the command asked for, which is no error where that is an allocation length
+   * (§11.4.5.3); negative: less. Of a bidirectional command: of what it sends.
+   */
+  readonly residual: number;
+  /** The same of what a bidirectional command receives; 0 for others. */
+  readonly readResidual: number;
 }
 
 class Execution implements TaskOwner {
@@ -59,7 +67,7 @@ class Execution implements TaskOwner {
   }
 
   taskDone(task: Task): void {
-    const { response, status, sense, data, direction, moved } = task;
+    const { response, status, sense, data, direction, moved, residual, extended } = task;
     this.#session.release(task);
     if (response !== ServiceResponse.CommandCompleted) {
       this.#reject(targetFailure(response));
@@ -68,7 +76,9 @@ class Execution implements TaskOwner {
     this.#resolve({
       status,
       sense: sense === null ? null : parseSense(sense),
-      data: direction === Direction.Read ? data.subarray(0, moved) : Buffer.alloc(0),
+      data: (direction & Direction.Read) !== 0 ? data.subarray(0, moved) : Buffer.alloc(0),
+      residual,
+      readResidual: extended === null ? 0 : extended.readResidual,
     });
   }
 
@@ -83,6 +93,15 @@ export function targetFailure(response: number): OrionError {
   });
 }
 
+/** The CDB of a request: 16 bytes, or more. */
+function cdbOf({ cdb }: ScsiRequest): Buffer {
+  if (typeof cdb !== 'function' && cdb.length >= CDB_BYTES) return cdb;
+  const whole = Buffer.alloc(CDB_BYTES);
+  if (typeof cdb === 'function') cdb(whole, 0);
+  else whole.set(cdb);
+  return whole;
+}
+
 /** Sends one command that is not on the path of an I/O, once, and resolves with whatever the target answers. */
 export function execute(
   session: IscsiSession,
@@ -92,20 +111,19 @@ export function execute(
   const execution = new Execution(session);
   const task = session.takeTask(execution);
   if (task === null) return Promise.reject(session.refusal());
-  const cdb = Buffer.alloc(CDB_BYTES);
-  request.cdb(cdb, 0);
+  const { send = null, receiveBytes = null } = request;
+  const cdb = cdbOf(request);
   task.lunHigh = u32(lun, 0);
   task.lunLow = u32(lun, 4);
   task.attribute = request.attribute ?? TaskAttribute.Simple;
-  task.cdb = cdb;
+  task.cdb = cdb.length <= CDB_BYTES ? cdb : cdb.subarray(0, CDB_BYTES);
+  task.extended = extensionOf(cdb, send, receiveBytes);
   task.dataAt = 0;
-  if (request.send !== undefined) {
-    task.direction = Direction.Write;
-    task.data = request.send;
-  } else if (request.receiveBytes !== undefined) {
-    task.direction = Direction.Read;
-    task.data = Buffer.alloc(request.receiveBytes);
-  } else task.direction = Direction.None;
+  if (send !== null && receiveBytes !== null) task.direction = Direction.Both;
+  else if (send !== null) task.direction = Direction.Write;
+  else task.direction = receiveBytes === null ? Direction.None : Direction.Read;
+  if (receiveBytes !== null) task.data = Buffer.alloc(receiveBytes);
+  else if (send !== null) task.data = send;
   task.edtl = task.data.length;
   task.timeoutMs = request.timeoutMs ?? session.timeouts.commandMs;
   session.submit(task);
@@ -134,8 +152,7 @@ export async function run(
   request: ScsiRequest,
   options: RunOptions = {},
 ): Promise<RunResult> {
-  const op = Buffer.alloc(CDB_BYTES);
-  request.cdb(op, 0);
+  const op = cdbOf(request);
   const deadlineMs = options.deadlineMs ?? Number.POSITIVE_INFINITY;
   for (let attempt = 1; ; attempt++) {
     const answer = execute(session, lun, request);
@@ -161,8 +178,8 @@ export async function run(
 export async function clearAca(session: IscsiSession, lun: Buffer): Promise<boolean> {
   const timeoutMs = session.timeouts.commandMs;
   try {
-    const answer = await session.taskManagement(TaskFunction.ClearAca, lun, { timeoutMs });
-    return answer === TmfResponse.FunctionComplete;
+    const { response } = await session.taskManagement(TaskFunction.ClearAca, lun, { timeoutMs });
+    return response === TmfResponse.FunctionComplete;
   } catch {
     // The command says so: it is answered with ACA ACTIVE again.
     return false;

@@ -72,6 +72,10 @@ export class LunWatch {
     this.#access = this.#recheck('access', () => this.refreshAccess());
     this.#registration = this.#recheck('registration', () => this.#checkRegistration());
     session.onClosed(() => this.#poll?.cancel());
+    session.onEvent((event) => {
+      const ours = event.kind === 'scsi' && event.lun.equals(options.lun);
+      if (ours && event.sense !== null) this.hear(event.sense);
+    });
     if (this.access.state === AccessState.Transitioning) this.#pollTransition();
   }
 

@@ -36,6 +36,7 @@ import { LunWindow } from './lun-window.ts';
 import { u32 } from './pdu/bhs.ts';
 import { ServiceResponse, TaskAttribute, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
+import { tmfError } from './task-management.ts';
 import { Direction, type Task, type TaskOwner, TaskState } from './task-table.ts';
 
 // The resolvers of the promise that is being made: one executor for all, so that an I/O makes no closure.
@@ -384,14 +385,9 @@ export class IscsiLun implements PathDevice, TaskOwner {
    */
   async lunReset(timeoutMs: number): Promise<void> {
     const { cmdSn } = this.session;
-    const answer = await this.session.taskManagement(TaskFunction.LogicalUnitReset, this.lun, {
-      timeoutMs,
-    });
-    if (answer !== TmfResponse.FunctionComplete) {
-      throw iscsiErrors.make('ISCSI_TMF_FAILED', {
-        fields: { ...this.#fields(), response: answer },
-      });
-    }
+    const reset = TaskFunction.LogicalUnitReset;
+    const { response } = await this.session.taskManagement(reset, this.lun, { timeoutMs });
+    if (response !== TmfResponse.FunctionComplete) throw tmfError(reset, response, this.#fields());
     this.#resetCmdSn = cmdSn;
   }
 
@@ -401,7 +397,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
    * this path was still on its way to the target then. Late answers are ignored.
    */
   abandon(): void {
-    for (const task of this.session.commandsOf(this.#lunHigh, this.#lunLow)) {
+    for (const task of this.session.commandsOf(this.lun)) {
       const reset = this.#resetCmdSn;
       if (reset !== null && task.firstSeq > 0 && ((task.cmdSn - reset) | 0) >= 0) continue;
       this.session.abandon(task, iscsiErrors.make('ISCSI_LUN_RESET', { fields: this.#fields() }));

@@ -168,6 +168,7 @@ async function attempt(address: Address, target: LoginTarget, plan: Plan): Promi
           targetName: target.targetName ?? '',
           isid: target.isid,
           cmdSn,
+          stopDataOnAbort: target.environment.stopDataOnAbort ?? false,
           address,
           opener: {
             ...plan,

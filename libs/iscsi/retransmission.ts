@@ -10,7 +10,7 @@ import type { IscsiSession } from './session.ts';
 import { notResent, SnackRequests } from './snack-requests.ts';
 import { Arrival, StatusLedger } from './status-ledger.ts';
 import { Direction, type Task, TaskState } from './task-table.ts';
-import { isNumbered, readDataIn, readResponse, residualOf, serveR2t } from './transfer.ts';
+import { isNumbered, readDataIn, readResponse, residualOf } from './transfer.ts';
 
 /** Times a command goes out again because the target could not read it. */
 const RETRIES_MAX = 3;
@@ -249,12 +249,12 @@ export class Retransmission implements ConnectionHandler {
     const task = this.#find(connection, header, at);
     if (task === null) return;
     this.#session.updateWindow(header, at);
-    if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
+    if (!task.isOut) return;
     const r2tSn = i32(header, at + At.r2tSn);
     if (task.recovery?.reassigned && ((r2tSn - task.nextSn) | 0) < 0) task.nextSn = r2tSn;
     if (this.#has(task, r2tSn)) return;
     if (u32(header, at + At.bufferOffset) < task.moved) this.#recoveryOf(task).countRepeat();
-    serveR2t(connection, task, header, at, this.#session.params);
+    this.#session.serveR2t(connection, task, header, at);
     if (task.recovery !== null) task.recovery.reassigned = false;
     if (task.recovery === null && r2tSn === task.nextSn) task.nextSn = (task.nextSn + 1) | 0;
     else {

@@ -92,7 +92,7 @@ describe('what the target says by itself', () => {
     expect(seen.state).toBe('unknown');
   });
 
-  test.each([1, 4])(
+  test.each([1])(
     'event %i lets what was sent finish, takes nothing new, and logs out',
     async (event) => {
       const r = await rig();
@@ -180,7 +180,7 @@ describe('task management and logout', () => {
     expect(pdu).toMatchObject({ immediate: true, function: 5, referencedTag: RESERVED_TAG });
     expect(pdu.lun.equals(LUN)).toBe(true);
     answerTmf(r, 5);
-    expect(await promise).toBe(5);
+    expect(await promise).toEqual({ response: 5, info: 0 });
     const reset = watch(r.lun.lunReset(1000));
     await settle();
     answerTmf(r, 1);

@@ -9,8 +9,17 @@ export interface SessionTimeouts {
   readonly connectMs: number;
   /** The whole login on one portal. */
   readonly loginMs: number;
-  /** One command without any progress; then the session is given up. */
+  /** One command without any progress; then it is aborted. */
   readonly commandMs: number;
+  /** For the answer to that; then it goes on as below. 0: no ABORT TASK. */
+  readonly abortMs: number;
+  /**
+   * For a LOGICAL UNIT RESET after that, which ends the commands of all initiators; 0: none. Off unless somebody asks for it:
+   * where several paths lead to the unit, resets are for the one who fences.
+   */
+  readonly lunResetMs: number;
+  /** For a TARGET WARM RESET after that, which ends the commands of all units; 0: none. After it the session is given up. */
+  readonly targetResetMs: number;
   /** Nothing received for this long: the target is pinged. */
   readonly nopIntervalMs: number;
   /** Nothing received for this long after a ping: the session is given up. */
@@ -21,6 +30,10 @@ export const defaultTimeouts: SessionTimeouts = {
   connectMs: 5000,
   loginMs: 10_000,
   commandMs: 30_000,
+  // Short: a target that answers aborts does so at once, and another path is better than a long wait for this one.
+  abortMs: 2000,
+  lunResetMs: 0,
+  targetResetMs: 0,
   nopIntervalMs: 2000,
   nopTimeoutMs: 2000,
 };
@@ -74,6 +87,11 @@ export interface SessionEnvironment {
   readonly pool?: BufferPool | null;
   /** Left out: a login without authentication. */
   readonly authentication?: ChapOptions | undefined;
+  /**
+   * The target wants no more data for what it is asked to abort (most do, and wait for it, §4.2.3.3). With FastAbort
+   * negotiated it never does.
+   */
+  readonly stopDataOnAbort?: boolean;
 }
 
 export interface OpenSessionOptions extends SessionEnvironment {

@@ -27,6 +27,7 @@ export interface SessionInit {
   readonly targetName: string;
   readonly isid: Buffer;
   readonly cmdSn: number;
+  readonly stopDataOnAbort: boolean;
   /** Where the leading login was. */
   readonly address: Address;
   readonly opener: ConnectionOpener;

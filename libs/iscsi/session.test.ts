@@ -182,8 +182,9 @@ describe('silence', () => {
     expect(r.target.of(Opcode.NopOut)).toHaveLength(0);
   });
 
-  test('of one command alone ends the session too, with that command unknown', async () => {
-    const r = await rig(undefined, { timeouts: { nopIntervalMs: 1000, commandMs: 10_000 } });
+  test('of one command alone, also of its abort, ends the session too, with that command unknown', async () => {
+    const timeouts = { nopIntervalMs: 1000, commandMs: 10_000, abortMs: 1000 };
+    const r = await rig(undefined, { timeouts });
     r.target.onPdu = ({ pdu }) => {
       if (pdu.opcode !== Opcode.NopOut) return;
       r.target.send({

@@ -5,22 +5,23 @@ import { CommandWindow } from './command-window.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
 import { ConnectionSet } from './connection-set.ts';
 import { SessionPhase } from './connection-state.ts';
-import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
+import { sendExtendedCommand, serveExtendedR2t } from './extended-command.ts';
 import { Keepalive } from './keepalive.ts';
 import type { LoginResult } from './login.ts';
 import { At, BHS_BYTES, Bit, i32, u32 } from './pdu/bhs.ts';
-import { nameOf, Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
+import { nameOf, Opcode, RESERVED_TAG, type TaskFunction } from './pdu/opcodes.ts';
 import { Retransmission } from './retransmission.ts';
 import type { ConnectionStatus, SessionConnection } from './session-connection.ts';
-import { SessionControl, type SessionEvent, type TmfOptions } from './session-control.ts';
-import { commandTimeout, connectionLost, lossError, placed } from './session-errors.ts';
+import { SessionControl, type SessionEvent } from './session-control.ts';
+import { connectionLost, lossError, placed } from './session-errors.ts';
 import type { SessionTimeouts } from './session-options.ts';
 import { type SessionInit, SessionState, type SessionStats } from './session-types.ts';
 import { Settlement } from './settlement.ts';
 import { StrictReceiver } from './strict-receiver.ts';
+import type { TmfAnswer, TmfOptions } from './task-management.ts';
 import { type Task, type TaskOwner, TaskState } from './task-table.ts';
-import { sendCommand, type TransferParams } from './transfer.ts';
+import { sendCommand, serveR2t, type TransferParams } from './transfer.ts';
 
 const NO_TAG = RESERVED_TAG | 0;
 
@@ -49,6 +50,7 @@ export class IscsiSession {
   readonly remoteTpgt: number;
   readonly openedAtMs: number;
   readonly login: LoginResult;
+  readonly stopDataOnAbort: boolean;
   readonly stats: SessionStats;
   /** For the parts of a session only, like `tasks` and `members`. */
   readonly window: CommandWindow;
@@ -65,6 +67,7 @@ export class IscsiSession {
     this.clock = init.clock;
     this.rng = init.rng;
     this.timeouts = init.timeouts;
+    this.stopDataOnAbort = init.stopDataOnAbort;
     this.targetName = init.targetName;
     this.isid = init.isid;
     this.login = login;
@@ -130,8 +133,9 @@ export class IscsiSession {
     this.#control.emit(event);
   }
 
-  taskManagement(fn: number, lun: Buffer, options: TmfOptions): Promise<number> {
-    return this.#control.taskManagement(fn, lun, options);
+  /** §11.5. Resolves with what the target answers. */
+  taskManagement(fn: TaskFunction, lun: Buffer, options: TmfOptions): Promise<TmfAnswer> {
+    return this.#control.manageTasks(fn, lun, options);
   }
 
   /** Ends the session in good order. What is still outstanding is lost: drain first. */
@@ -140,8 +144,8 @@ export class IscsiSession {
   }
 
   /** Sends key=value text and returns the answer (SendTargets). */
-  text(request: Buffer, timeoutMs: number): Promise<Buffer> {
-    return this.#control.text(request, timeoutMs);
+  text(request: Buffer, timeoutMs: number, bytesMax?: number): Promise<Buffer> {
+    return this.#control.text(request, timeoutMs, bytesMax);
   }
 
   /** A task for a command, to be filled in and submitted; null when the session holds too many, or takes no more. */
@@ -197,9 +201,9 @@ export class IscsiSession {
     this.tasks.abandon(task, error);
   }
 
-  /** The commands of a logical unit that have not come back. */
-  commandsOf(lunHigh: number, lunLow: number): Task[] {
-    return this.tasks.table.commandsOf(lunHigh, lunLow);
+  /** The commands of a logical unit, or of all, that have not come back. */
+  commandsOf(lun: Buffer | null): Task[] {
+    return this.tasks.table.commandsOf(lun);
   }
 
   /** A connection has logged in: it carries commands from now on. */
@@ -214,7 +218,7 @@ export class IscsiSession {
       : this.#receiver;
     this.members.enter(member, connection);
     member.keepalive = new Keepalive(connection, this.clock, this.timeouts, {
-      ping: () => this.#control.ping(connection),
+      ping: () => this.#control.of(connection).pings.ping(),
       silent: () => this.#onSilent(connection),
     });
   }
@@ -244,15 +248,28 @@ export class IscsiSession {
     const { window } = this;
     const connection = this.members.pick();
     this.tasks.assign(task, connection);
-    sendCommand(connection, task, window.cmdSn, this.params);
-    task.movedAtTimer = task.moved;
+    this.#sendOn(connection, task, window.cmdSn);
     // Assigned when it is sent, so that one that never was leaves no hole (§4.2.2.1).
     window.cmdSn = (window.cmdSn + 1) | 0;
   }
 
   /** The same command under the same number again: the target waits for it (§7.2.1). */
   sendAgain(task: Task, connection: Connection): void {
-    sendCommand(connection, task, task.cmdSn, this.params);
+    task.retries += 1;
+    this.#sendOn(connection, task, task.cmdSn);
+  }
+
+  #sendOn(connection: Connection, task: Task, cmdSn: number): void {
+    if (task.extended === null) sendCommand(connection, task, cmdSn, this.params);
+    else sendExtendedCommand(connection, task, cmdSn, this.params);
+    task.movedAtTimer = task.moved;
+  }
+
+  /** Serves an R2T whose number was taken. */
+  serveR2t(connection: Connection, task: Task, header: Buffer, at: number): void {
+    if (task.dataStopped) return;
+    if (task.extended === null) serveR2t(connection, task, header, at, this.params);
+    else serveExtendedR2t(connection, task, header, at, this.params);
   }
 
   /** Takes ExpCmdSN and MaxCmdSN of any PDU, and sends what waited for room. */
@@ -290,7 +307,7 @@ export class IscsiSession {
       case Opcode.NopIn:
         this.updateWindow(header, at);
         if (u32(header, at + At.itt) === RESERVED_TAG) {
-          this.#control.onTargetPing(connection, header.subarray(at, at + BHS_BYTES));
+          this.#control.of(connection).pings.onTargetPing(header.subarray(at, at + BHS_BYTES));
         } else this.#onControlAnswer(connection, header, at, data);
         return;
       case Opcode.TaskManagementResponse:
@@ -302,7 +319,7 @@ export class IscsiSession {
       case Opcode.AsyncMessage:
       case Opcode.Reject:
         this.updateWindow(header, at);
-        this.#control.onNotice(header.subarray(at, at + BHS_BYTES), data);
+        this.#control.of(connection).onNotice(header.subarray(at, at + BHS_BYTES), data);
         return;
       default: {
         const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
@@ -353,13 +370,7 @@ export class IscsiSession {
   #onControlAnswer(connection: Connection, header: Buffer, at: number, data: Buffer): void {
     const task = this.find(connection, header, at);
     if (task.state === TaskState.Abandoned) return this.tasks.table.releaseAbandoned(task);
-    const { owner } = task;
-    if (!(owner instanceof ControlRequest) || owner.answer !== (header[at]! & Bit.opcodeMask)) {
-      const opcode = nameOf(Opcode, header[at]! & Bit.opcodeMask);
-      throw protocolError(`${opcode} in answer to something else (§7.13)`);
-    }
-    this.tasks.table.release(task);
-    owner.answered(header.subarray(at, at + BHS_BYTES), data);
+    this.#control.onAnswer(task, header.subarray(at, at + BHS_BYTES), data);
   }
 
   #onExpired(task: Task): void {
@@ -369,7 +380,7 @@ export class IscsiSession {
       this.tasks.arm(task);
       return;
     }
-    this.destroy(commandTimeout(this, task.timeoutMs));
+    this.#control.ladder.expired(task);
   }
 
   /** For the control side: a task without a command, and what the tag of a rejected PDU stands for. */
@@ -385,10 +396,5 @@ export class IscsiSession {
       if (task.state === TaskState.Waiting) this.tasks.lose(task, this.refusal());
       else this.tasks.table.release(task);
     }
-  }
-
-  /** Gives up a control request that took too long. */
-  abandonControl(task: Task, error: OrionError): void {
-    if (task.state === TaskState.Sent) this.tasks.giveUp(task, error);
   }
 }

@@ -45,7 +45,7 @@ export class Settlement {
   /** The command is answered; its owner hears of it once the socket holds no byte of it. */
   complete(task: Task): void {
     this.#wheel.disarm(task);
-    if (task.direction === Direction.Write) {
+    if ((task.direction & Direction.Write) !== 0) {
       this.stats.bytesWritten += task.edtl;
       const { out, unflushed } = task.connection!;
       if (task.outSeq > out.flushedSeq) {
@@ -93,6 +93,8 @@ export class Settlement {
     if (receiving || sending) {
       task.pendingLoss = error;
       if (sending) connection.unflushed.push(task);
+      // A socket that never lets go of it ends the session (abort-ladder.ts).
+      if (task.wheelSlot < 0) this.arm(task);
       return;
     }
     this.giveUp(task, error);

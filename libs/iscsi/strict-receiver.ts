@@ -10,7 +10,6 @@ import {
   isNumbered,
   readResponse,
   residualOf,
-  serveR2t,
   takeDataIn,
   takeR2tSn,
 } from './transfer.ts';
@@ -63,9 +62,9 @@ export class StrictReceiver implements ConnectionHandler {
   #onR2t(connection: Connection, header: Buffer, at: number): void {
     const task = this.#session.find(connection, header, at);
     this.#session.updateWindow(header, at);
-    if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
+    if (!task.isOut) return;
     takeR2tSn(task, header, at);
-    serveR2t(connection, task, header, at, this.#session.params);
+    this.#session.serveR2t(connection, task, header, at);
   }
 
   #onResponse(connection: Connection, header: Buffer, at: number, data: Buffer): void {

@@ -5,6 +5,8 @@ import { WheelEntry } from '../core/timer-wheel.ts';
 import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import type { DataRecovery } from './data-recovery.ts';
+import type { ExtendedCommand } from './extended-command.ts';
+import { u32 } from './pdu/bhs.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 import type { ReceivedRanges } from './received-ranges.ts';
 
@@ -37,7 +39,8 @@ export const TaskState = {
 } as const;
 export type TaskState = (typeof TaskState)[keyof typeof TaskState];
 
-export const Direction = { None: 0, Read: 1, Write: 2 } as const;
+/** Bits: a bidirectional command has both. */
+export const Direction = { None: 0, Read: 1, Write: 2, Both: 3 } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
 
 /** Who gave a task to the session. Each task that was submitted comes back by exactly one of these. */
@@ -93,6 +96,12 @@ export class Task extends WheelEntry {
   ranges: ReceivedRanges | null = null;
   /** What it lacks, at ErrorRecoveryLevel 1 and above; null: nothing so far. */
   recovery: DataRecovery | null = null;
+  /** What goes beyond a CDB of 16 bytes in one direction; null for nearly all commands. */
+  extended: ExtendedCommand | null = null;
+  /** How often the same command was sent again because the target did not take it in (§7.2.1). */
+  retries = 0;
+  /** R2Ts of it are not answered any more: the target wants no data for what it aborts (§4.2.3.4). */
+  dataStopped = false;
   /** It stands in the queue for the command window. */
   queued = false;
   /** It is to be given up with this as soon as no memory of it is in use. */
@@ -120,6 +129,16 @@ export class Task extends WheelEntry {
   constructor(index: number) {
     super();
     this.index = index;
+  }
+
+  /** The target has it, and its owner waits for the answer. */
+  get isOut(): boolean {
+    return this.state === TaskState.Sent && this.pendingLoss === null;
+  }
+
+  /** It was sent, and before whatever has this CmdSN. */
+  isSentBefore(cmdSn: number): boolean {
+    return this.state === TaskState.Sent && ((this.cmdSn - cmdSn) | 0) < 0;
   }
 
   override onTimeout(): void {
@@ -174,6 +193,8 @@ export class TaskTable {
     task.recovery = null;
     task.firstSeq = 0;
     task.outSeq = 0;
+    task.retries = 0;
+    task.dataStopped = false;
     task.pendingLoss = null;
     task.response = 0;
     task.status = 0;
@@ -191,6 +212,7 @@ export class TaskTable {
     task.recovery = null;
     task.data = NO_DATA;
     task.cdb = null;
+    task.extended = null;
     task.sense = null;
     task.resolve = nothing;
     task.reject = nothing;
@@ -225,15 +247,15 @@ export class TaskTable {
     return task;
   }
 
-  /** SCSI commands of a logical unit that have not come back to their owner. */
-  commandsOf(lunHigh: number, lunLow: number): Task[] {
-    return this.active().filter(
-      (task) =>
-        task.lunHigh === lunHigh &&
-        task.lunLow === lunLow &&
-        task.owner !== null &&
-        !(task.owner instanceof ControlRequest),
+  /** SCSI commands of a logical unit, or of all, that have not come back to their owner. */
+  commandsOf(lun: Buffer | null): Task[] {
+    const commands = this.active().filter(
+      ({ owner }) => owner !== null && !(owner instanceof ControlRequest),
     );
+    if (lun === null) return commands;
+    const high = u32(lun, 0);
+    const low = u32(lun, 4);
+    return commands.filter(({ lunHigh, lunLow }) => lunHigh === high && lunLow === low);
   }
 
   /** Every task that is taken. A copy: what is done with them may change the table. */

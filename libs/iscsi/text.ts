@@ -5,8 +5,8 @@ export type TextPair = readonly [key: string, value: string];
 /** Text of one negotiation sequence; §6.1 asks for 8192 at least, 64 KiB with long authentication items. */
 export const TEXT_BYTES_MAX = 64 * 1024;
 
-/** §6.1: a standard-label begins with a capital letter and has at most 63 characters. */
-const KEY = /^[A-Z][A-Za-z0-9.\-+@_#]{0,62}$/;
+/** §6.1: a standard-label begins with a capital letter and has at most 63 characters. iSCSIProtocolLevel has none. */
+const KEY = /^(?:[A-Z][A-Za-z0-9.\-+@_#]{0,62}|iSCSIProtocolLevel)$/;
 
 /** Pairs of one logical text data segment; more than any login of this specification has. */
 export const TEXT_PAIRS_MAX = 4096;

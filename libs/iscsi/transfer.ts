@@ -2,7 +2,7 @@ import { putReadWrite } from '../scsi/read-write.ts';
 import type { Connection } from './connection.ts';
 import { protocolError } from './errors.ts';
 import { At, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
-import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
+import { Opcode, RESERVED_TAG, ServiceResponse } from './pdu/opcodes.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
 import { ReceivedRanges } from './received-ranges.ts';
 import { cdbOf, Direction, type Task } from './task-table.ts';
@@ -183,15 +183,18 @@ export function readDataIn(
   length: number,
 ): void {
   const flags = header[at + At.flags]!;
-  if (task.direction !== Direction.Read) {
+  if ((task.direction & Direction.Read) === 0) {
     throw protocolError('Data-In for a command that does not read (§11.7)');
   }
   const offset = u32(header, at + At.bufferOffset);
   if (offset + length > task.edtl) {
     throw protocolError(`Data-In beyond the ${task.edtl} bytes of the command (§11.7.6)`);
   }
-  if ((flags & Bit.statusPresent) !== 0 && (flags & Bit.final) === 0) {
-    throw protocolError('S without F (§11.7.3)');
+  if ((flags & Bit.statusPresent) !== 0) {
+    if ((flags & Bit.final) === 0) throw protocolError('S without F (§11.7.3)');
+    if (task.direction === Direction.Both) {
+      throw protocolError('Data-In with the status of a bidirectional command (§11.7.3)');
+    }
   }
   connection.rxAt = offset;
   connection.rxFlags = flags;
@@ -243,10 +246,20 @@ export function checkExpDataSn(task: Task, header: Buffer, at: number): void {
 /** What a SCSI Response says of its command (§11.4). */
 export function readResponse(task: Task, header: Buffer, at: number, data: Buffer): void {
   task.response = header[at + At.response]!;
+  if (data.length > 0) task.sense = senseOf(data);
+  // §11.4.3: of a command that was not carried out status and flags say nothing.
+  if (task.response !== ServiceResponse.CommandCompleted) return;
   task.status = header[at + At.status]!;
   const flags = header[at + At.flags]!;
-  task.residual = residualOf(flags, u32(header, at + At.residual), task.edtl);
-  if (data.length > 0) task.sense = senseOf(data);
+  const { extended } = task;
+  const sends = extended === null ? null : extended.send;
+  task.residual = residualOf(flags, u32(header, at + At.residual), sends?.length ?? task.edtl);
+  if (extended === null || sends === null) return;
+  // o and u mean of what it reads what O and U mean of what it sends (§11.4.6).
+  const readFlags =
+    ((flags & Bit.bidiOverflow) !== 0 ? Bit.overflow : 0) |
+    ((flags & Bit.bidiUnderflow) !== 0 ? Bit.underflow : 0);
+  extended.readResidual = residualOf(readFlags, u32(header, at + At.bidiResidual), task.edtl);
 }
 
 /** Positive for overflow, negative for underflow, 0 for neither (§11.4.5). */

@@ -103,11 +103,12 @@ describe('what the target may not do', () => {
       /262145/,
     ],
     [
-      'an additional header segment',
+      'an additional header segment that is cut off',
       (r) => {
-        const header = Buffer.alloc(48);
+        const header = Buffer.alloc(52);
         header[0] = Opcode.NopIn;
-        header[4] = 200;
+        header[4] = 1;
+        header[49] = 2;
         r.target.sendBytes(header);
       },
       /additional header/,

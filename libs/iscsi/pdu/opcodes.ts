@@ -31,7 +31,7 @@ export const TaskAttribute = {
 } as const;
 export type TaskAttribute = (typeof TaskAttribute)[keyof typeof TaskAttribute];
 
-/** Task management functions (§11.5.1). */
+/** Task management functions (§11.5.1, RFC 7144 §6.3). */
 export const TaskFunction = {
   AbortTask: 1,
   AbortTaskSet: 2,
@@ -41,6 +41,11 @@ export const TaskFunction = {
   TargetWarmReset: 6,
   TargetColdReset: 7,
   TaskReassign: 8,
+  /** From here on protocol level 2 only (RFC 7144 §6.3). */
+  QueryTask: 9,
+  QueryTaskSet: 10,
+  ItNexusReset: 11,
+  QueryAsyncEvent: 12,
 } as const;
 export type TaskFunction = (typeof TaskFunction)[keyof typeof TaskFunction];
 
@@ -53,6 +58,8 @@ export const TmfResponse = {
   ReassignmentNotSupported: 4,
   FunctionNotSupported: 5,
   AuthorizationFailed: 6,
+  /** Protocol level 2 only (RFC 7144 §6.4.2): a query found something. */
+  FunctionSucceeded: 7,
   FunctionRejected: 255,
 } as const;
 export type TmfResponse = (typeof TmfResponse)[keyof typeof TmfResponse];
@@ -111,6 +118,8 @@ export type AsyncEvent = (typeof AsyncEvent)[keyof typeof AsyncEvent];
 
 /** Reject reasons (§11.17.1). */
 export const RejectReason = {
+  /** Not to be used. */
+  Reserved: 0x01,
   DataDigestError: 0x02,
   SnackReject: 0x03,
   ProtocolError: 0x04,
@@ -120,6 +129,7 @@ export const RejectReason = {
   InvalidDataAck: 0x08,
   InvalidPduField: 0x09,
   LongOperationReject: 0x0a,
+  /** Deprecated: to be taken for a negotiation that failed (§11.17.1, note 3). */
   NegotiationReset: 0x0b,
   WaitingForLogout: 0x0c,
 } as const;

@@ -61,7 +61,7 @@ export const taskManagementRequest = {
   },
   invalidReason(pdu) {
     if (pdu.itt === RESERVED_TAG) return 'a task management request needs a task tag (§11.5)';
-    if (pdu.function < TaskFunction.AbortTask || pdu.function > TaskFunction.TaskReassign) {
+    if (pdu.function < TaskFunction.AbortTask || pdu.function > TaskFunction.QueryAsyncEvent) {
       return 'a reserved task management function (§11.5.1)';
     }
     if (pdu.dataSegmentLength !== 0) return 'a task management request has no data (§11.5)';

@@ -54,9 +54,7 @@ export const textResponse = {
   },
   invalidReason(pdu) {
     if (pdu.continue && pdu.final) return 'C and F may not both be 1 (§11.11.2)';
-    if (pdu.final && pdu.ttt !== RESERVED_TAG) {
-      return 'the last text response has no target transfer tag (§11.11.4)';
-    }
+    // A target transfer tag in the last one is the target's mistake, and to be ignored (§11.10.4).
     if (!pdu.final && pdu.ttt === RESERVED_TAG) {
       return 'a text response that goes on needs a target transfer tag (§11.11.4)';
     }

@@ -14,6 +14,8 @@ import { encodeText, parseText, type TextPair } from '../text.ts';
 
 export interface Received {
   readonly pdu: RequestPdu;
+  /** Additional headers. */
+  readonly ahs: Buffer;
   readonly data: Buffer;
 }
 
@@ -40,6 +42,8 @@ export class FakeTarget implements Network {
   onPdu: (received: Received) => void = () => {};
   /** Hears of every command whose number was counted. */
   onCommand: () => void = () => {};
+  /** Takes what comes after the login as it is; nothing of it is decoded then. */
+  onBytes: ((bytes: Buffer) => void) | null = null;
   /** Writes of the initiator stay with it until `releaseWrites`. */
   holdWrites = false;
   /** The window is this wide; 0 is closed. */
@@ -64,7 +68,7 @@ export class FakeTarget implements Network {
         const bytes = Buffer.concat(chunks);
         if (this.holdWrites) this.#held.push(done);
         else process.nextTick(done);
-        process.nextTick(() => this.#take(bytes));
+        process.nextTick(() => (this.onBytes === null ? this.#take(bytes) : this.onBytes(bytes)));
       },
       pause: () => {},
       resume: () => {},
@@ -90,7 +94,7 @@ export class FakeTarget implements Network {
   }
 
   /** The PDUs of one kind that came so far. */
-  of<O extends Opcode>(opcode: O): { pdu: Extract<RequestPdu, { opcode: O }>; data: Buffer }[] {
+  of<O extends Opcode>(opcode: O): (Received & { pdu: Extract<RequestPdu, { opcode: O }> })[] {
     return this.received.filter((r) => r.pdu.opcode === opcode) as never;
   }
 
@@ -225,7 +229,11 @@ export class FakeTarget implements Network {
       const whole = decodePdu(this.#bytes);
       if (whole === null) return;
       if (typeof whole === 'string') throw new Error(`the initiator sent nonsense: ${whole}`);
-      const received = { pdu: whole.pdu as RequestPdu, data: Buffer.from(whole.data) };
+      const received = {
+        pdu: whole.pdu as RequestPdu,
+        ahs: Buffer.from(whole.ahs),
+        data: Buffer.from(whole.data),
+      };
       this.#bytes = this.#bytes.subarray(whole.bytes);
       this.received.push(received);
       this.#handle(received);

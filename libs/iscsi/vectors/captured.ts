@@ -562,6 +562,7 @@ export const capturedPdus: readonly CapturedPdu[] = [
     value: {
       opcode: 34,
       response: 0,
+      info: 0,
       dataSegmentLength: 0,
       itt: 4096,
       statSn: 2,

@@ -1,0 +1,306 @@
+import { describe, expect, test } from 'vitest';
+import { Opcode, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
+import type { SessionTimeouts } from './session-options.ts';
+import { answerTmf } from './testing/control-script.ts';
+import {
+  LUN,
+  lastCommand,
+  pattern,
+  type Rig,
+  read,
+  rig,
+  watch,
+  write,
+} from './testing/fake-session.ts';
+import { settle } from './testing/fake-target.ts';
+
+const COMMAND_MS = 5000;
+
+const laddered = (over: Partial<SessionTimeouts> = {}, setUp?: Parameters<typeof rig>[0]) =>
+  rig(setUp, {
+    timeouts: { commandMs: COMMAND_MS, nopIntervalMs: 1_000_000, abortMs: 1000, ...over },
+  });
+
+/** Past the timeout of a command; the wheel is coarse. */
+const expire = (r: Rig) => r.clock.advance(COMMAND_MS + 800);
+
+const tmfs = (r: Rig) => r.target.of(Opcode.TaskManagementRequest).map(({ pdu }) => pdu);
+
+describe('a command that makes no progress', () => {
+  test('is aborted by its tag and CmdSN, and is terminated when the target says so', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(512));
+    const command = await lastCommand(r);
+    const other = read(r, 0, Buffer.alloc(512));
+    const second = await lastCommand(r);
+    await expire(r);
+    const abort = tmfs(r).find(({ referencedTag }) => referencedTag === command.itt)!;
+    expect(abort).toMatchObject({
+      function: TaskFunction.AbortTask,
+      lun: LUN,
+      refCmdSn: command.cmdSn,
+    });
+    r.target.dataIn(second, pattern(512), { status: 0 });
+    await settle();
+    expect(seen.state).toBe('pending');
+    r.target.send({
+      opcode: Opcode.TaskManagementResponse,
+      response: 0,
+      itt: abort.itt,
+      ...r.target.numbers(true),
+    });
+    await settle();
+    expect(seen.error).toMatchObject({ code: 'ISCSI_COMMAND_ABORTED', outcome: 'terminated' });
+    expect(other.state).toBe('done');
+    expect(r.session.state).toBe('open');
+    expect(r.session.stats.inflight).toBe(0);
+  });
+
+  test.each([
+    TmfResponse.LunDoesNotExist,
+    TmfResponse.FunctionNotSupported,
+    TmfResponse.AuthorizationFailed,
+    TmfResponse.FunctionRejected,
+    99,
+  ])(
+    'is unknown when the target answers the abort with %i: nothing says that it has ended',
+    async (response) => {
+      const r = await laddered();
+      const seen = write(r, 0, pattern(512));
+      await expire(r);
+      await answerTmf(r, response);
+      expect(seen.error).toMatchObject({ outcome: 'unknown' });
+      expect(r.session.cause).toMatchObject({ code: 'ISCSI_COMMAND_TIMEOUT' });
+    },
+  );
+
+  test('is unknown when the abort is not answered, within a bounded time', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(512));
+    await expire(r);
+    expect(seen.state).toBe('pending');
+    await r.clock.advance(1000);
+    expect(seen.error).toMatchObject({ outcome: 'unknown' });
+    expect(r.session.cause).toMatchObject({ code: 'ISCSI_COMMAND_TIMEOUT' });
+  });
+
+  test('that the target does not know any more is a race: its answer may come behind', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(512));
+    const command = await lastCommand(r);
+    await expire(r);
+    await answerTmf(r, TmfResponse.TaskDoesNotExist);
+    expect(seen.state).toBe('pending');
+    r.target.respond(command);
+    await settle();
+    expect(seen.state).toBe('done');
+    await r.clock.advance(10_000);
+    expect(r.session.state).toBe('open');
+  });
+
+  test('that the target does not know, and has no answer for, is terminated (§11.6.1)', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(512));
+    await expire(r);
+    await answerTmf(r, TmfResponse.TaskDoesNotExist);
+    await r.clock.advance(300);
+    expect(seen.error).toMatchObject({ code: 'ISCSI_COMMAND_ABORTED', outcome: 'terminated' });
+    expect(r.session.state).toBe('open');
+  });
+
+  test('and is answered while the abort is on its way is simply done', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(512));
+    const command = await lastCommand(r);
+    await expire(r);
+    r.target.respond(command);
+    await settle();
+    expect(seen.state).toBe('done');
+    await answerTmf(r, TmfResponse.TaskDoesNotExist);
+    await r.clock.advance(10_000);
+    expect(r.session.state).toBe('open');
+  });
+
+  test('keeps its memory until the socket has let go of it, whatever the target says', async () => {
+    const r = await laddered();
+    r.target.holdWrites = true;
+    const seen = write(r, 0, pattern(8192));
+    await expire(r);
+    await answerTmf(r, TmfResponse.FunctionComplete);
+    await r.clock.advance(1000);
+    expect(seen.state).toBe('pending');
+    r.target.releaseWrites();
+    await settle();
+    expect(seen.state).toBe('terminated');
+  });
+
+  test('and whose memory the socket never lets go of ends the session', async () => {
+    const r = await laddered();
+    r.target.holdWrites = true;
+    const seen = write(r, 0, pattern(8192));
+    await expire(r);
+    await answerTmf(r, TmfResponse.FunctionComplete);
+    await expire(r);
+    expect(r.session.state).toBe('closed');
+    // The target had ended it: that stays true.
+    expect(seen.state).toBe('terminated');
+  });
+
+  test('keeps its memory for R2Ts that come before the abort is answered', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(1 << 20));
+    const command = await lastCommand(r);
+    await expire(r);
+    r.target.r2t(command, 1 << 19, 4096);
+    await settle();
+    expect(r.target.of(Opcode.DataOut).at(-1)!.data).toEqual(
+      pattern(1 << 20).subarray(1 << 19, (1 << 19) + 4096),
+    );
+    expect(seen.state).toBe('pending');
+    await answerTmf(r, 0);
+    expect(seen.state).toBe('terminated');
+    // Not any more after it.
+    const sent = r.target.of(Opcode.DataOut).length;
+    r.target.r2t(command, 600_000, 4096, { r2tSn: 1 });
+    await settle();
+    expect(r.target.of(Opcode.DataOut)).toHaveLength(sent);
+    expect(r.session.state).toBe('open');
+  });
+
+  test('gets more time as long as data move', async () => {
+    const r = await laddered();
+    const into = Buffer.alloc(8192);
+    const seen = read(r, 0, into);
+    const command = await lastCommand(r);
+    for (let i = 0; i < 4; i++) {
+      await r.clock.advance(COMMAND_MS - 1000);
+      r.target.dataIn(command, pattern(512), { dataSn: i, offset: i * 512, final: false });
+      await settle();
+    }
+    expect(tmfs(r)).toEqual([]);
+    await r.clock.advance(2 * COMMAND_MS + 2000);
+    expect(tmfs(r)).toHaveLength(1);
+    expect(seen.state).toBe('unknown');
+  });
+
+  test('without an abort (abortMs 0) ends the session at once', async () => {
+    const r = await laddered({ abortMs: 0 });
+    const seen = write(r, 0, pattern(512));
+    await expire(r);
+    expect(tmfs(r)).toEqual([]);
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause).toMatchObject({ code: 'ISCSI_COMMAND_TIMEOUT' });
+  });
+
+  test('that waits for a window which never opens ends the session, and was not executed', async () => {
+    const r = await laddered({}, (target) => {
+      target.window = 1;
+    });
+    const first = write(r, 0, pattern(512));
+    const command = await lastCommand(r);
+    const waits = write(r, 0, pattern(512));
+    await r.clock.advance(3000);
+    r.target.expCmdSn = command.cmdSn;
+    r.target.respond(command);
+    await expire(r);
+    expect(first.state).toBe('done');
+    expect(tmfs(r)).toEqual([]);
+    expect(waits.state).toBe('not-executed');
+    expect(r.session.state).toBe('closed');
+  });
+});
+
+describe('the steps after an abort that fails', () => {
+  test('are a reset of the unit where that is allowed: once for all its commands, and those after it go on', async () => {
+    const r = await laddered({ lunResetMs: 1000 });
+    const before = [write(r, 0, pattern(512)), write(r, 4096, pattern(512))];
+    await expire(r);
+    for (const { itt } of tmfs(r)) {
+      const numbers = r.target.numbers(true);
+      r.target.send({ opcode: Opcode.TaskManagementResponse, response: 5, itt, ...numbers });
+    }
+    await settle();
+    const resets = tmfs(r).filter((pdu) => pdu.function === TaskFunction.LogicalUnitReset);
+    expect(resets).toHaveLength(1);
+    const after = write(r, 8192, pattern(512));
+    await settle();
+    await answerTmf(r, 0);
+    expect(before.map(({ state }) => state)).toEqual(['terminated', 'terminated']);
+    expect(before[0]!.error?.code).toBe('ISCSI_LUN_RESET');
+    r.target.respond(await lastCommand(r));
+    await settle();
+    expect(after.state).toBe('done');
+    expect(r.session.state).toBe('open');
+  });
+
+  test('are a reset of the target after that, and in the end the session is given up', async () => {
+    const r = await laddered({ lunResetMs: 1000, targetResetMs: 1000 });
+    const seen = write(r, 0, pattern(512));
+    await expire(r);
+    await answerTmf(r, TmfResponse.FunctionRejected);
+    await answerTmf(r, TmfResponse.FunctionRejected);
+    expect(tmfs(r).map((pdu) => pdu.function)).toEqual([1, 5, 6]);
+    expect(seen.state).toBe('pending');
+    await r.clock.advance(1100);
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause).toMatchObject({ code: 'ISCSI_COMMAND_TIMEOUT' });
+  });
+
+  test('end the commands of all units when the target was reset', async () => {
+    const r = await laddered({ targetResetMs: 1000 });
+    const seen = [write(r, 0, pattern(512)), read(r, 0, Buffer.alloc(512))];
+    await expire(r);
+    await r.clock.advance(1000);
+    expect(tmfs(r).at(-1)).toMatchObject({ function: TaskFunction.TargetWarmReset });
+    await answerTmf(r, 0);
+    expect(seen.map(({ state }) => state)).toEqual(['terminated', 'terminated']);
+    expect(r.session.state).toBe('open');
+  });
+
+  test('do not outlive the session', async () => {
+    const r = await laddered({ lunResetMs: 1000 });
+    const seen = write(r, 0, pattern(512));
+    await expire(r);
+    r.target.close();
+    await settle();
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause).toMatchObject({ code: 'ISCSI_CONNECTION_LOST' });
+    await r.clock.advance(10_000);
+    expect(r.clock.pending).toBe(0);
+  });
+});
+
+describe('R2Ts of what is aborted', () => {
+  const aborting = async (options: object, setUp?: Parameters<typeof rig>[0]) => {
+    const r = await rig(setUp, { timeouts: { nopIntervalMs: 1_000_000 }, ...options });
+    const seen = write(r, 0, pattern(1 << 20));
+    const command = await lastCommand(r);
+    const before = r.target.of(Opcode.DataOut).length;
+    const reset = watch(r.lun.lunReset(1000));
+    await settle();
+    r.target.r2t(command, 1 << 19, 4096);
+    await settle();
+    const answered = r.target.of(Opcode.DataOut).length - before;
+    await answerTmf(r, 0);
+    r.lun.abandon();
+    await settle();
+    expect([reset.state, seen.state]).toEqual(['done', 'terminated']);
+    return answered;
+  };
+
+  test('are answered to the end (§4.2.3.3)', async () => {
+    expect(await aborting({})).toBe(1);
+  });
+
+  test('are not, for a target that wants no data any more', async () => {
+    expect(await aborting({ stopDataOnAbort: true })).toBe(0);
+  });
+
+  test('are not, where FastAbort was negotiated (§4.2.3.4)', async () => {
+    const fast = { params: { TaskReporting: 'FastAbort' } };
+    const answered = await aborting(fast, (target) => {
+      target.wants = { ...target.wants, TaskReporting: 'FastAbort' };
+    });
+    expect(answered).toBe(0);
+  });
+});

@@ -4,6 +4,7 @@ import { AccessState } from '../multipath/access.ts';
 import type { UnitAttention } from '../multipath/path.ts';
 import { ScsiOp } from '../scsi/opcodes.ts';
 import { buildSense } from '../scsi/sense.ts';
+import { attachLun } from './lun.ts';
 import type { LunFacts } from './lun-facts.ts';
 import type { ScsiCommand } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
@@ -257,6 +258,13 @@ describe('registrations', () => {
     expect(again.pdu.cdb[1]).toBe(6);
     expect(again.data.toString('hex')).toMatch(/^00000000000000000000000000001234/);
     expect(again.data[20]).toBe(1);
+  });
+
+  test('are made when the unit is attached with a key', async () => {
+    const { r, unit } = await unitRig();
+    const lun = await attachLun(r.session, r.lun.lun, { reservationKey: 7n });
+    expect(lun.reservations.key).toBe(7n);
+    expect(unit.ops.at(-1)).toBe(ScsiOp.PersistentReserveOut);
   });
 
   test.each([[0x03], [0x05]])(

@@ -4,12 +4,10 @@ import { assert } from '../core/assert.ts';
 import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { PathAccess } from '../multipath/access.ts';
 import type { PathDevice, UnitAttention } from '../multipath/path.ts';
-import { scsiErrors } from '../scsi/errors.ts';
 import { formatLun } from '../scsi/lun.ts';
 import { ScsiOp, ScsiStatus } from '../scsi/opcodes.ts';
 import { parseSense, type Sense } from '../scsi/sense.ts';
-import { judge, senseText, type Verdict, verdictError } from '../scsi/sense-table.ts';
-import { putSynchronizeCache10, putSynchronizeCache16 } from '../scsi/synchronize-cache.ts';
+import { judge, type Verdict, verdictError } from '../scsi/sense-table.ts';
 import type { AluaState } from '../scsi/target-port-groups.ts';
 import { putTestUnitReady } from '../scsi/test-unit-ready.ts';
 import { traceTransfer } from './command-span.ts';
@@ -18,7 +16,6 @@ import {
   clearAca,
   pauseMs,
   type RunOptions,
-  run,
   runChecked,
   TRIES_MAX,
   targetFailure,
@@ -27,6 +24,7 @@ import { setTargetPortGroups } from './lun-access.ts';
 import { type CopyResult, copyRange } from './lun-copy.ts';
 import { lunExtents } from './lun-extents.ts';
 import { type LunFacts, learnLun } from './lun-facts.ts';
+import { LunFlush } from './lun-flush.ts';
 import type { LunIdentity } from './lun-identity.ts';
 import { throwWorst, withOutcome } from './lun-outcome.ts';
 import { compareAndWrite, trim, WriteSameForm, writeZeroes } from './lun-provision.ts';
@@ -47,15 +45,26 @@ const capture = (resolve: (value: never) => void, reject: (error: Error) => void
   rejectNew = reject;
 };
 
+export interface AttachOptions {
+  readonly deadlineMs?: number;
+  /** Name of a quirk profile; "auto" or left out: by INQUIRY. */
+  readonly profile?: string | undefined;
+  /** Registered for this path (persistent reservations), and again after a nexus loss. */
+  readonly reservationKey?: bigint;
+}
+
 /** Learns what the logical unit is, and gives it as a block device on this session. */
 export async function attachLun(
   session: IscsiSession,
   lun: Buffer,
-  options: { readonly deadlineMs?: number; readonly profile?: string | undefined } = {},
+  options: AttachOptions = {},
 ): Promise<IscsiLun> {
   assert(lun.length === 8, 'a LUN has 8 bytes');
   const facts = await learnLun(session, lun, options);
-  return new IscsiLun(session, Buffer.from(lun), facts);
+  const device = new IscsiLun(session, Buffer.from(lun), facts);
+  const { reservationKey } = options;
+  if (reservationKey !== undefined) await device.reservations.register(reservationKey);
+  return device;
 }
 
 /**
@@ -79,6 +88,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   readonly reservations: LunReservations;
   readonly #watch: LunWatch;
   readonly #window: LunWindow;
+  readonly #flush: LunFlush;
   /** What the device knows of WRITE SAME: found out by trying. */
   writeSameForm: WriteSameForm = WriteSameForm.Long;
   noWriteSameUnmap = false;
@@ -86,7 +96,6 @@ export class IscsiLun implements PathDevice, TaskOwner {
   #closed = false;
   /** CmdSN of the last LOGICAL UNIT RESET that was carried out: commands before it are gone. */
   #resetCmdSn: number | null = null;
-  #synchronize16 = false;
 
   constructor(session: IscsiSession, lun: Buffer, facts: LunFacts) {
     this.session = session;
@@ -116,6 +125,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
       },
       onGate: (closed) => (closed ? this.#window.hold() : this.#window.release()),
     });
+    this.#flush = new LunFlush(this, this.#watch);
   }
 
   /** How well the unit can be used over this path now (ALUA). */
@@ -291,32 +301,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   }
 
   flush(io: IoContext): Promise<void> {
-    return this.#flush(io);
-  }
-
-  async #flush(io: IoContext): Promise<void> {
-    this.#throwDeferred();
-    if (!this.caps.volatileCache) return;
-    const options = this.#options(io);
-    if (!this.#synchronize16) {
-      const result = await run(this.session, this.lun, { cdb: putSynchronizeCache10 }, options);
-      if (result.good) return this.#throwDeferred();
-      if (result.verdict.code !== 'SCSI_UNSUPPORTED') {
-        throw verdictError(result.verdict, result.op, this.#fields());
-      }
-      this.#synchronize16 = true;
-    }
-    await runChecked(this.session, this.lun, { cdb: putSynchronizeCache16 }, options);
-    this.#throwDeferred();
-  }
-
-  /** An acknowledged write that failed later is told to the next flush, once (I5 of failover.md). */
-  #throwDeferred(): void {
-    const sense = this.#watch.takeDeferred();
-    if (sense === null) return;
-    throw scsiErrors.make('SCSI_DEFERRED_ERROR', {
-      fields: { ...this.#fields(), sense: senseText(sense.key, sense.asc, sense.ascq) },
-    });
+    return this.#flush.run(this.#options(io));
   }
 
   trim(offset: number, length: number, _flags: number, io: IoContext): Promise<void> {

@@ -2,7 +2,7 @@ import type { Address } from '../wire/network.ts';
 import { lunHex, processId, volumePlans, workerLink } from './derive.ts';
 import { quote, UNIX_PATH_BYTES_MAX } from './formats.ts';
 import { nearest } from './nearest.ts';
-import type { OrionConfig, TargetAuthConfig } from './schema.ts';
+import type { OrionConfig, TargetAuthConfig, TargetConfig, TargetTlsConfig } from './schema.ts';
 
 interface Reporter {
   report(path: string, text: string): void;
@@ -28,6 +28,32 @@ function checkTargets(config: OrionConfig, to: Reporter): void {
       to.report(`targets.${at}.portals.${portal}`, 'is listed twice; each portal is one path'),
     );
     checkAuth(target.auth, `targets.${at}.auth`, to);
+    checkTls(target.tls, `targets.${at}.tls`, to);
+    checkLengths(target, `targets.${at}`, to);
+  }
+  checkAuth(config.discovery.auth, 'discovery.auth', to);
+  reportDuplicates(
+    config.address_map.map(({ from }) => from),
+    (at, first) => to.report(`address_map.${at}.from`, `is mapped by address_map.${first} already`),
+  );
+}
+
+function checkTls(tls: TargetTlsConfig, path: string, to: Reporter): void {
+  if (tls.ca === '' && (tls.server_name !== '' || tls.cert !== '' || tls.key !== '')) {
+    to.report(`${path}.ca`, 'is missing: say what certificates are checked against, or "system"');
+  }
+  if ((tls.cert === '') !== (tls.key === '')) {
+    to.report(path, 'has one of cert and key; give both or none');
+  }
+}
+
+function checkLengths(target: TargetConfig, path: string, to: Reporter): void {
+  const { first_burst_length: first, max_burst_length: burst } = target;
+  if (first > burst) {
+    to.report(
+      `${path}.first_burst_length`,
+      `is ${first}, more than max_burst_length = ${burst} (RFC 7143 §13.14)`,
+    );
   }
 }
 

@@ -16,6 +16,10 @@ export function withDerived(raw: OrionConfig, hostname: string): OrionConfig {
   return {
     ...raw,
     node: { ...raw.node, name, state_dir: stateDir },
+    discovery: {
+      ...raw.discovery,
+      initiator_name: raw.discovery.initiator_name || initiator,
+    },
     targets: raw.targets.map((target) => ({
       ...target,
       initiator_name: target.initiator_name === '' ? initiator : target.initiator_name,

@@ -75,7 +75,7 @@ export function iscsiNameProblem(name: string): string | null {
   if (!DOMAIN.test(match[3]!)) return `names no domain after the date (${quote(match[3]!)})`;
   // RFC 3722 forbids the underscore and capitals, but targets that have them exist and compare byte by byte.
   const suffix = match[4] ?? '';
-  return /^[\p{L}\p{N}._:-]*$/u.test(suffix)
+  return /^[\p{L}\p{N}\p{M}._:-]*$/u.test(suffix)
     ? null
     : 'has a character that an iSCSI name may not have';
 }
@@ -160,6 +160,12 @@ const filePath = ofText('an absolute path; "" for none', (text) =>
   text === '' || text.startsWith('/') ? { value: text } : { problem: 'is not an absolute path' },
 );
 
+const caFile = ofText('an absolute path, or "system"; "" for none', (text) =>
+  text === '' || text === 'system' || text.startsWith('/')
+    ? { value: text }
+    : { problem: `${quote(text)} is not an absolute path` },
+);
+
 const envName = ofText('the name of an environment variable; "" for none', (text) =>
   /^(?:[A-Za-z_][A-Za-z0-9_]{0,127})?$/.test(text)
     ? { value: text }
@@ -217,6 +223,7 @@ export const FORMATS = {
   httpUrl,
   directory,
   filePath,
+  caFile,
   envName,
   chapName,
   lun,

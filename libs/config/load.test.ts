@@ -154,12 +154,12 @@ describe('a configuration that is right', () => {
 
   test('shows every key, masks passwords, and names the set keys that do nothing yet', () => {
     const loaded = load(`${ISSUE_FILE}[bus]\nurl = "nats://me:secret@h:4222"\n[iscsi]
-chap_authentication = true\n`);
+network_encryption = true\n`);
     const rows = configRows(loaded);
     expect(rows.find((row) => row.path === 'bus.url')?.value).toBe('nats://me:***@h:4222');
     expect(rows.every((row) => row.value !== undefined)).toBe(true);
     expect(idleKeys(loaded).map((row) => [row.path, row.from])).toEqual([
-      ['iscsi.chap_authentication', 'orion.toml:19'],
+      ['iscsi.network_encryption', 'orion.toml:19'],
     ]);
   });
 });

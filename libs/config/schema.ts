@@ -1,25 +1,8 @@
 import { type Static, Type as T } from 'typebox';
-import { VOLUME_PATHS_MAX } from '../core/limits.ts';
-import type { FormatName } from './formats.ts';
+import { bool, int, type KeyNotes, size, str } from './schema-keys.ts';
+import { addressMapEntry, discovery, target } from './target-schema.ts';
 
-/**
- * The configuration, once: types, defaults, ranges, checks, provenance and docs/config.md derive from this schema.
- * Beside the keywords of JSON Schema a key has these notes.
- */
-export interface KeyNotes {
-  /** One or two sentences for the reader of docs/config.md. */
-  readonly description: string;
-  /** Left out: the key must be given. */
-  readonly default?: unknown;
-  /** How the default is made when it depends on other keys; `default` is then "". */
-  readonly derived?: string;
-  /** A check of formats.ts. */
-  readonly format?: FormatName;
-  /** In words beside the range: "ms", "s", "bytes". */
-  readonly unit?: string;
-  /** The key is accepted and checked, and changes nothing in this version. */
-  readonly effect?: 'later';
-}
+// The configuration, once: types, defaults, ranges, checks, provenance and docs/config.md derive from this schema.
 
 /** "n1", "worker-host-7": a token of the bus's subjects. */
 const NODE_NAME = '^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$';
@@ -28,18 +11,11 @@ const VOLUME_NAME = '^[a-z0-9][a-z0-9._-]{0,62}$';
 const TARGETS_MAX = 1024;
 const VOLUMES_MAX = 1024;
 const LISTENERS_MAX = 16;
-const TARGET_PORTALS_MAX = 16;
+const ADDRESS_MAP_MAX = 1024;
 const WORKERS_MAX = 64;
 const HOUR_MS = 3_600_000;
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
-
-const str = (notes: KeyNotes & { pattern?: string; maxLength?: number }) => T.String({ ...notes });
-const int = (minimum: number, maximum: number, notes: KeyNotes) =>
-  T.Integer({ minimum, maximum, ...notes });
-const bool = (notes: KeyNotes) => T.Boolean({ ...notes });
-const size = (minimum: number, maximum: number, notes: KeyNotes) =>
-  T.Integer({ minimum, maximum, format: 'bytes', unit: 'bytes', ...notes });
 
 const node = T.Object(
   {
@@ -137,88 +113,6 @@ const gateway = T.Object(
     }),
   },
   { description: 'The front doors.' },
-);
-
-const digest = (what: string) =>
-  T.Union([T.Literal('none'), T.Literal('crc32c'), T.Literal('prefer-crc32c')], {
-    description: `${what} "crc32c" insists on it: the login fails where the target does not take it. "prefer-crc32c" goes without it there.`,
-    default: 'none',
-  });
-
-const secretKeys = (whose: string) => ({
-  file: str({
-    description: `File with the secret of ${whose}: mode 0600 or 0400, owned by the user that runs the workers or by root. It is read at every login.`,
-    default: '',
-    format: 'filePath',
-  }),
-  env: str({
-    description: `Environment variable with the secret of ${whose}, in place of a file.`,
-    default: '',
-    format: 'envName',
-  }),
-});
-const ourSecret = secretKeys('user');
-const theirSecret = secretKeys('mutual_user');
-
-const auth = T.Object(
-  {
-    user: str({
-      description: 'Name that we log in with by CHAP. Empty: no authentication.',
-      default: '',
-      format: 'chapName',
-    }),
-    secret_file: ourSecret.file,
-    secret_env: ourSecret.env,
-    mutual_user: str({
-      description:
-        'Name that the target has to prove itself as (mutual CHAP). Empty: it has to prove nothing.',
-      default: '',
-      format: 'chapName',
-    }),
-    mutual_secret_file: theirSecret.file,
-    mutual_secret_env: theirSecret.env,
-    algorithms: T.Array(
-      T.Union([T.Literal('md5'), T.Literal('sha1'), T.Literal('sha256'), T.Literal('sha3-256')]),
-      {
-        description:
-          'What is offered, the preferred one first. md5 has to be in the list. tgt means SHA-1 where others mean sha256: keep md5 first for it.',
-        default: ['md5', 'sha3-256', 'sha256', 'sha1'],
-        minItems: 1,
-        maxItems: 4,
-      },
-    ),
-    allow_weak_secrets: bool({
-      description: 'Take secrets below 12 bytes (96 bits), for connections that IPsec protects.',
-      default: false,
-    }),
-  },
-  { description: 'How we authenticate to the target; docs/authentication.md.' },
-);
-
-const target = T.Object(
-  {
-    name: str({ description: 'iSCSI name of the target.', format: 'iscsiName' }),
-    portals: T.Array(T.String({ format: 'portal' }), {
-      description: `Portals of the target. A volume has one path to each, the first ${VOLUME_PATHS_MAX} at most.`,
-      minItems: 1,
-      maxItems: TARGET_PORTALS_MAX,
-    }),
-    initiator_name: str({
-      description: 'iSCSI name that we log in with.',
-      default: '',
-      derived:
-        'iqn.2026-11.io.orion-iscsi:<node.cluster>, and without bus.url a hash of host name and state_dir behind it',
-      format: 'iscsiName',
-    }),
-    header_digest: digest(
-      'A checksum over the header of every PDU, which finds what TCP lets through.',
-    ),
-    data_digest: digest(
-      'A checksum over the data of every PDU, which finds what TCP lets through. It costs processor time.',
-    ),
-    auth,
-  },
-  { description: 'One iSCSI target.' },
 );
 
 const volume = T.Object(
@@ -384,9 +278,8 @@ const iscsi = T.Object(
     }),
     chap_authentication: bool({
       description:
-        'Authenticate to targets with CHAP. This version does so where `auth` in [[targets]] says who we are, whatever this key says.',
+        'Authenticate to targets with CHAP, where `auth` in [[targets]] says who we are. False: no login does, whatever `auth` says.',
       default: true,
-      effect: 'later',
     }),
     network_encryption: bool({
       description: 'Encrypt data between nodes. This version does not.',
@@ -395,9 +288,8 @@ const iscsi = T.Object(
     }),
     target_authentication: bool({
       description:
-        'Make targets authenticate to us (mutual CHAP). This version does so where `auth` in [[targets]] has a mutual_user, whatever this key says.',
+        'Make targets authenticate to us (mutual CHAP), where `auth` in [[targets]] has a mutual_user. False: none has to, whatever `auth` says.',
       default: true,
-      effect: 'later',
     }),
   },
   { description: "The keys of the driver's specification, word for word." },
@@ -409,6 +301,8 @@ export const ConfigSchema = T.Object({
   workers,
   gateway,
   targets: T.Array(target, { default: [], maxItems: TARGETS_MAX }),
+  discovery,
+  address_map: T.Array(addressMapEntry, { default: [], maxItems: ADDRESS_MAP_MAX }),
   volumes: T.Array(volume, { default: [], maxItems: VOLUMES_MAX }),
   telemetry,
   iscsi,
@@ -422,6 +316,7 @@ export type DeepReadonly<V> = V extends object
 export type OrionConfig = DeepReadonly<Static<typeof ConfigSchema>>;
 export type TargetConfig = OrionConfig['targets'][number];
 export type TargetAuthConfig = TargetConfig['auth'];
+export type TargetTlsConfig = TargetConfig['tls'];
 export type VolumeConfig = OrionConfig['volumes'][number];
 
 /** A node of the schema as the loader and the docs walk it. */

@@ -103,6 +103,17 @@ export const ReleaseRequest = T.Object({
 });
 export type ReleaseRequest = Static<typeof ReleaseRequest>;
 
+/** Operator to gateway: log a path of a volume out and in again, in good order. */
+export const ReconnectRequest = T.Object({
+  volume: T.String({ minLength: 1, maxLength: 63 }),
+  slot: T.Integer({ minimum: 0, maximum: 0xffff }),
+});
+export type ReconnectRequest = Static<typeof ReconnectRequest>;
+
+/** Where the path is now. */
+export const ReconnectReply = T.Object({ portal: T.String(), worker: T.String() });
+export type ReconnectReply = Static<typeof ReconnectReply>;
+
 /** New owner to worker: refuse older epochs of the volume, and answer when nothing of them is in flight. */
 export const SealRequest = T.Object({
   volume: T.String({ minLength: 1, maxLength: 63 }),

@@ -11,6 +11,7 @@ export function subjects(cluster: string) {
     afterReset: (worker: string) => `${root}.worker.${worker}.after-reset`,
     release: (worker: string) => `${root}.worker.${worker}.release`,
     seal: (worker: string) => `${root}.worker.${worker}.seal`,
+    reconnect: (gateway: string) => `${root}.gateway.${gateway}.reconnect`,
     status: (id: string) => `${root}.process.${id}.status`,
     event: (noun: string, id: string) => `${root}.event.${noun}.${id}`,
     events: `${root}.event.>`,

@@ -43,7 +43,11 @@ export function parseChapBinary(text: string): Buffer | null {
   return bytes;
 }
 
-/** Hexadecimal: every target understands it, base64 some do not. */
-export function formatChapBinary(bytes: Buffer): string {
-  return `0x${bytes.toString('hex')}`;
+export function isBase64(text: string): boolean {
+  return /^0[bB]/.test(text);
+}
+
+/** Hexadecimal is what every target understands; base64 is for those that use it themselves. */
+export function formatChapBinary(bytes: Buffer, base64 = false): string {
+  return base64 ? `0b${bytes.toString('base64')}` : `0x${bytes.toString('hex')}`;
 }

@@ -75,14 +75,26 @@ describe('the answer to a challenge', () => {
     expect(Object.fromEntries(answer)).toEqual({ CHAP_N: 'alice', CHAP_R: `0x${digest}` });
   });
 
-  test('is the same for a challenge in base64, in capitals, or with an identifier in hexadecimal', () => {
+  test('is the same for a challenge in capitals, or with an identifier in hexadecimal', () => {
     const plain = sent(begun().step('CHAP', asked()));
     for (const over of [
-      { CHAP_C: `0b${CHALLENGE.toString('base64')}` },
       { CHAP_C: `0X${CHALLENGE.toString('hex').toUpperCase()}` },
       { CHAP_I: '0x5a' },
     ]) {
       expect(sent(begun().step('CHAP', asked(over)))).toEqual(plain);
+    }
+  });
+
+  test('is written in base64 where the target writes its challenge so (§6.1)', () => {
+    const plain = sent(begun({ mutual }).step('CHAP', asked()));
+    const base64 = begun({ mutual }).step(
+      'CHAP',
+      asked({ CHAP_C: `0b${CHALLENGE.toString('base64')}` }),
+    );
+    for (const key of ['CHAP_R', 'CHAP_C']) {
+      const bytes = parseChapBinary(plain.get(key)!)!;
+      expect(plain.get(key)).toBe(hex(bytes));
+      expect(sent(base64).get(key)).toBe(`0b${bytes.toString('base64')}`);
     }
   });
 

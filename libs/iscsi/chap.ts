@@ -10,6 +10,7 @@ import {
   chapAlgorithms,
   chapResponse,
   formatChapBinary,
+  isBase64,
   parseChapBinary,
 } from './chap-digest.ts';
 import { iscsiErrors } from './errors.ts';
@@ -58,6 +59,8 @@ interface Answer {
   readonly algorithm: ChapAlgorithm;
   readonly id: number;
   readonly challenge: Buffer;
+  /** As the target writes binary values, we write them too: surely it reads them (§6.1 has two ways). */
+  readonly base64: boolean;
 }
 
 /** The initiator's side of CHAP in one login (RFC 7143 §12.1.3). Throws where the secrets may not be used. */
@@ -68,6 +71,7 @@ export class ChapAuthenticator implements Authenticator {
   #state: State = 'method';
   /** What the target has to answer. */
   #own: Answer | null = null;
+  #algorithm: ChapAlgorithm | null = null;
 
   constructor(options: ChapOptions, rng: Rng) {
     checkSecrets(options);
@@ -89,6 +93,15 @@ export class ChapAuthenticator implements Authenticator {
       message: 'the target goes on without proving who it is',
       hint: 'Give the target the name and secret of mutual CHAP ("outgoing"), or do not ask for them.',
     });
+  }
+
+  get summary(): string {
+    if (this.#algorithm === null) return 'none, as the target wishes';
+    const { user, mutual } = this.#options;
+    const ours = `CHAP with ${this.#algorithm} as ${shown(user)}`;
+    return mutual === undefined
+      ? ours
+      : `${ours}; the target has proven to be ${shown(mutual.user)}`;
   }
 
   /** Whether the login ended while the target was to choose from our list. */
@@ -118,23 +131,24 @@ export class ChapAuthenticator implements Authenticator {
   #takeChallenge(values: ReadonlyMap<string, string>): readonly TextPair[] | OrionError {
     const given = this.#readChallenge(values);
     if (!('algorithm' in given)) return given;
-    const { algorithm, id, challenge } = given;
+    const { algorithm, id, challenge, base64 } = given;
     // §9.2.1: somebody lets us answer what we asked on another connection.
     if (this.#options.challenges.has(challenge)) return reflected('a challenge of ours');
     const { user, secret, mutual } = this.#options;
+    this.#algorithm = algorithm;
     const response = chapResponse(algorithm, id, secret, challenge);
     const answer: TextPair[] = [
       ['CHAP_N', user],
-      ['CHAP_R', formatChapBinary(response)],
+      ['CHAP_R', formatChapBinary(response, base64)],
     ];
     if (mutual === undefined) {
       this.#state = 'done';
       return answer;
     }
-    const own = this.#newChallenge(algorithm, challenge);
+    const own = this.#newChallenge(given);
     this.#own = own;
     this.#state = 'proof';
-    const asked = formatChapBinary(own.challenge);
+    const asked = formatChapBinary(own.challenge, base64);
     return [...answer, ['CHAP_I', String(own.id)], ['CHAP_C', asked]];
   }
 
@@ -150,20 +164,21 @@ export class ChapAuthenticator implements Authenticator {
     }
     const id = parseNumber(values.get('CHAP_I') ?? '');
     if (id === null || id > ID_MAX) return badAnswer('CHAP_I is no number from 0 to 255');
-    const challenge = parseChapBinary(values.get('CHAP_C') ?? '');
+    const text = values.get('CHAP_C') ?? '';
+    const challenge = parseChapBinary(text);
     if (challenge === null) return badAnswer('CHAP_C is no binary value of 1 to 1024 bytes');
     if (values.size > 3) return badAnswer('keys beside CHAP_A, CHAP_I and CHAP_C');
-    return { algorithm, id, challenge };
+    return { algorithm, id, challenge, base64: isBase64(text) };
   }
 
   /** As long as the digest, and never what the target asked us (§9.2.1). */
-  #newChallenge(algorithm: ChapAlgorithm, theirs: Buffer): Answer {
+  #newChallenge({ algorithm, base64, challenge: theirs }: Answer): Answer {
     const drawn = Buffer.alloc(1 + chapAlgorithms[algorithm].digestBytes);
     this.#rng.fill(drawn);
     const challenge = drawn.subarray(1);
     assert(!challenge.equals(theirs), 'random bytes do not repeat what came from outside');
     this.#options.challenges.add(challenge);
-    return { algorithm, id: drawn[0]!, challenge };
+    return { algorithm, id: drawn[0]!, challenge, base64 };
   }
 
   #takeProof(values: ReadonlyMap<string, string>): readonly TextPair[] | OrionError {

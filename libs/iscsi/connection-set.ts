@@ -135,9 +135,17 @@ export class ConnectionSet {
       throw error;
     }
     if (this.#closed) throw this.#session.refusal();
-    const { tsih, cmdSn } = this.#session;
+    const { tsih, cmdSn, remoteTpgt: tpgt, login } = this.#session;
     const { cid } = member;
-    const place = { tsih, cid, cmdSn, ...(expStatSn === undefined ? {} : { expStatSn }) };
+    const session = login.params;
+    const place = {
+      tsih,
+      cid,
+      cmdSn,
+      tpgt,
+      session,
+      ...(expStatSn === undefined ? {} : { expStatSn }),
+    };
     const outcome = await this.#opener.logIn(member.address, place, {
       onConnected: () => {
         if (member.state === ConnectionState.XptWait) member.step('connected');

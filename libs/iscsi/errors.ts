@@ -58,6 +58,11 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: 'Check that both directions have secrets of their own; otherwise somebody is passing as the target.',
     outcome: 'not-executed',
   },
+  ISCSI_PORTAL_GROUP: {
+    text: 'the portal belongs to another portal group than it should',
+    hint: 'Ask for the portals anew with "orion-iscsi discover PORTAL"; the target was changed since.',
+    outcome: 'not-executed',
+  },
   ISCSI_REDIRECT_LOOP: {
     text: 'the target redirects the login again and again',
     hint: 'Check the redirections that are configured on the target.',

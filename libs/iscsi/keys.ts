@@ -1,4 +1,4 @@
-import { parseBoolean, parseNumber } from './text.ts';
+import { parseBinary, parseBoolean, parseNumber } from './text.ts';
 
 /**
  * The login and text keys (RFC 7143 §13), one table. Offers, answers, checks and defaults derive from it, on the
@@ -9,6 +9,10 @@ type Result = 'min' | 'max' | 'or' | 'and' | 'first';
 
 interface KeyBase {
   readonly section: string;
+  /**
+   * §13: LO in the login of the first connection of a session, IO in any login, ALL also later, FFPO only later.
+   */
+  readonly use: 'LO' | 'IO' | 'ALL' | 'FFPO';
   /** Who may send it first. */
   readonly sender: 'initiator' | 'target' | 'both';
   /** Leading connection and whole session, or each connection. */
@@ -25,6 +29,8 @@ interface NumberKey extends KeyBase {
   readonly range: readonly [min: number, max: number];
   /** Absent: declared, each side for itself. */
   readonly result?: Result;
+  /** A binary-value (§6.1): may come in base64 too. */
+  readonly binary?: boolean;
 }
 
 interface BooleanKey extends KeyBase {
@@ -56,9 +62,10 @@ export const SEGMENT_BYTES_MAX = 2 ** 24 - 1;
 /** §13.12: what holds before the peer declared its own, and for all login PDUs. */
 export const LOGIN_SEGMENT_BYTES = 8192;
 
-const session = { sender: 'both', scope: 'session', discovery: false } as const;
-const anySession = { sender: 'both', scope: 'session', discovery: true } as const;
+const session = { use: 'LO', sender: 'both', scope: 'session', discovery: false } as const;
+const anySession = { ...session, discovery: true } as const;
 const digest = {
+  use: 'IO',
   type: 'list',
   default: 'None',
   values: ['CRC32C', 'None'],
@@ -83,19 +90,29 @@ export const keys = {
   SendTargets: {
     type: 'text',
     section: '13.3',
+    use: 'FFPO',
     sender: 'initiator',
     scope: 'session',
     discovery: true,
     maxBytes: 255,
   },
-  TargetName: { ...text, section: '13.4', sender: 'both', maxBytes: 223 },
-  InitiatorName: { ...text, section: '13.5', sender: 'initiator', maxBytes: 223 },
-  TargetAlias: { ...text, section: '13.6', sender: 'target', maxBytes: 255 },
-  InitiatorAlias: { ...text, section: '13.7', sender: 'initiator', maxBytes: 255 },
-  TargetAddress: { ...text, section: '13.8', sender: 'target', maxBytes: 255, repeats: true },
+  TargetName: { ...text, section: '13.4', use: 'IO', sender: 'both', maxBytes: 223 },
+  InitiatorName: { ...text, section: '13.5', use: 'IO', sender: 'initiator', maxBytes: 223 },
+  TargetAlias: { ...text, section: '13.6', use: 'ALL', sender: 'target', maxBytes: 255 },
+  InitiatorAlias: { ...text, section: '13.7', use: 'ALL', sender: 'initiator', maxBytes: 255 },
+  TargetAddress: {
+    ...text,
+    section: '13.8',
+    use: 'ALL',
+    sender: 'target',
+    maxBytes: 255,
+    repeats: true,
+  },
   TargetPortalGroupTag: {
     type: 'number',
     section: '13.9',
+    use: 'IO',
+    binary: true,
     sender: 'target',
     scope: 'session',
     discovery: true,
@@ -108,6 +125,7 @@ export const keys = {
   MaxRecvDataSegmentLength: {
     type: 'number',
     section: '13.12',
+    use: 'ALL',
     sender: 'both',
     scope: 'connection',
     discovery: true,
@@ -170,7 +188,7 @@ export const keys = {
     range: [0, 2],
     result: 'min',
   },
-  SessionType: { ...text, section: '13.21', sender: 'initiator', maxBytes: 9 },
+  SessionType: { ...text, section: '13.21', use: 'LO', sender: 'initiator', maxBytes: 9 },
   TaskReporting: {
     ...session,
     section: '13.23',
@@ -179,17 +197,26 @@ export const keys = {
     values: ['FastAbort', 'ResponseFence', 'RFC3720'],
     result: 'first',
   },
+  /** RFC 7144 §7.1.1. */
   iSCSIProtocolLevel: {
-    ...anySession,
+    ...session,
     section: '13.24',
     type: 'number',
     default: 1,
     range: [0, 31],
     result: 'min',
   },
+  /** What the other side is made of. Nothing may depend on it; we declare nothing and take what comes (§13.26.2). */
+  'X#NodeArchitecture': {
+    ...anySession,
+    section: '13.26',
+    type: 'text',
+    maxBytes: 255,
+  },
   AuthMethod: {
     type: 'list',
-    section: '12',
+    section: '12.1',
+    use: 'IO',
     sender: 'both',
     scope: 'connection',
     discovery: true,
@@ -218,6 +245,14 @@ type ValueOf<K extends KeyName> = Keys[K] extends { readonly type: 'number' }
 export type Params = { [K in ParamName]: ValueOf<K> };
 
 export type KeyValue = number | boolean | string;
+
+/** Markers, which RFC 7143 took out (§13.25): never proposed, and refused when they come. */
+export const OBSOLETE_KEYS: ReadonlySet<string> = new Set([
+  'IFMarker',
+  'OFMarker',
+  'IFMarkInt',
+  'OFMarkInt',
+]);
 
 /** Answers that are no values (§6.2). */
 export const SPECIAL_ANSWERS = ['NotUnderstood', 'Irrelevant', 'Reject'] as const;
@@ -253,7 +288,7 @@ export function parseValue(name: KeyName, value: string): KeyValue | null {
   const key = keyOf(name);
   switch (key.type) {
     case 'number': {
-      const number = parseNumber(value);
+      const number = parseNumber(value) ?? (key.binary === true ? base64Number(value) : null);
       return number !== null && number >= key.range[0] && number <= key.range[1] ? number : null;
     }
     case 'boolean':
@@ -263,6 +298,26 @@ export function parseValue(name: KeyName, value: string): KeyValue | null {
     case 'text':
       return Buffer.byteLength(value) <= key.maxBytes ? value : null;
   }
+}
+
+/** A regular-binary-value of at most 16 bits in base64 (§6.1). */
+function base64Number(text: string): number | null {
+  if (!/^0[bB]/.test(text)) return null;
+  const bytes = parseBinary(text);
+  if (bytes === null || bytes.length === 0 || bytes.length > 2) return null;
+  return bytes.readUIntBE(0, bytes.length);
+}
+
+/**
+ * The outcome of `offer` when the other side may leave its answer out, as the offer alone decides it (§6.2.2): an OR
+ * with Yes, an AND with No. Null for all others, which need an answer.
+ */
+export function settledByOffer(name: KeyName, offer: string): boolean | null {
+  const key = keyOf(name);
+  if (key.type !== 'boolean') return null;
+  const ours = parseBoolean(offer);
+  const decides = key.result === 'or' ? ours === true : ours === false;
+  return decides ? ours : null;
 }
 
 /** The outcome of a negotiated key when one side says `a` and the other `b` (§6.2.2). */

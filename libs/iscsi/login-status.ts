@@ -19,9 +19,12 @@ export const loginStatuses: Readonly<Record<number, LoginStatus>> = {
   },
   514: {
     name: 'authorization failure',
-    hint: 'Allow this initiator name on the target.',
+    hint: 'Allow the name of this initiator on the target (its access list).',
   },
-  515: { name: 'target not found', hint: 'Check the target name for a typing error.' },
+  515: {
+    name: 'target not found',
+    hint: 'Check the target name for a typing error; "orion-iscsi discover PORTAL" lists the names.',
+  },
   516: { name: 'target removed', hint: 'The target is gone for good; remove it here too.' },
   517: { name: 'unsupported version', hint: config },
   518: { name: 'too many connections', hint: 'Use fewer connections in the session.' },

@@ -1,20 +1,9 @@
 import { isOrionError, type OrionError } from '../core/errors.ts';
 import { iscsiErrors } from './errors.ts';
-import {
-  answerInvalidReason,
-  answerProposal,
-  defaultParams,
-  formatValue,
-  isKey,
-  isSpecialAnswer,
-  type KeyName,
-  type KeyValue,
-  keyOf,
-  LOGIN_SEGMENT_BYTES,
-  type Params,
-  parseValue,
-} from './keys.ts';
+import { LOGIN_SEGMENT_BYTES, type Params } from './keys.ts';
+import { LoginNegotiation } from './login-negotiation.ts';
 import { loginStatus } from './login-status.ts';
+import { type LoginTrace, shownPairs } from './login-trace.ts';
 import type { LoginRequest, LoginResponse } from './pdu/index.ts';
 import { invalidReason } from './pdu/index.ts';
 import { LoginStage, Opcode } from './pdu/opcodes.ts';
@@ -22,9 +11,6 @@ import { encodeText, parseText, splitText, TEXT_BYTES_MAX, type TextPair } from 
 
 /** Requests of one login. §6.2 asks to allow six exchanges at least. */
 const ROUNDS_MAX = 16;
-
-/** Keys of later documents: targets that do not know them say so, or nothing (§13.23, RFC 7144 §7.1.1). */
-const OPTIONAL_KEYS: readonly string[] = ['TaskReporting', 'iSCSIProtocolLevel'];
 
 /** What happens in the security stage. `noAuthentication` is one, `ChapAuthenticator` the other. */
 export interface Authenticator {
@@ -39,6 +25,8 @@ export interface Authenticator {
   readonly mayAskToGoOn: boolean;
   /** Why the target may not go on yet; null when both sides are satisfied. */
   readonly missing: OrionError | null;
+  /** What was proven to whom, for people. */
+  readonly summary: string;
 }
 
 export const noAuthentication: Authenticator = {
@@ -46,6 +34,7 @@ export const noAuthentication: Authenticator = {
   step: () => [],
   mayAskToGoOn: true,
   missing: null,
+  summary: 'none',
 };
 
 export interface LoginOptions {
@@ -57,12 +46,17 @@ export interface LoginOptions {
   readonly tsih: number;
   readonly cid: number;
   readonly cmdSn: number;
-  /** Of the connection that this one takes the place of (§11.12.9). */
-  readonly expStatSn?: number;
   readonly itt: number;
   readonly authenticator: Authenticator;
   /** What we ask for; keys that are left out are not offered. */
   readonly wanted: Partial<Params>;
+  /** What holds in the session that the connection is added to (TSIH not 0). */
+  readonly session?: Params | undefined;
+  /** The portal group that has to answer. Null or left out: any. */
+  readonly tpgt?: number | null;
+  /** Of the connection that this one takes the place of (§11.12.9). */
+  readonly expStatSn?: number;
+  readonly trace?: LoginTrace | undefined;
 }
 
 /** What both sides agreed on. */
@@ -96,42 +90,39 @@ export type LoginStep =
  */
 export class LoginMachine {
   readonly #options: LoginOptions;
+  readonly #keys: LoginNegotiation;
   #stage: number = LoginStage.Security;
   #rounds = 0;
-  #expStatSn = 0;
+  #expStatSn: number;
   /** Parts of our text that are still to be sent (C bit). */
   #outbox: Buffer[] = [];
   /** Parts of the target's text that came with C=1. */
   #inbox: Buffer[] = [];
   #inboxBytes = 0;
-  /** What we offered and the target has not answered yet. */
-  readonly #open = new Map<KeyName, string>();
-  /** Keys that are settled; they may not come again (§6.3). */
-  readonly #seen = new Set<string>();
-  readonly #params: Params = defaultParams();
-  #targetSegmentBytes = LOGIN_SEGMENT_BYTES;
-  #tpgt: number | null = null;
-  #authMethod: string | null = null;
+  /** T of our last request. */
+  #askedToGoOn = false;
   #operationalOffered = false;
-  #targetAlias = '';
 
   constructor(options: LoginOptions) {
     this.#options = options;
     this.#expStatSn = options.expStatSn ?? 0;
+    this.#keys = new LoginNegotiation({
+      wanted: options.wanted,
+      isDiscovery: options.targetName === null,
+      isAdded: options.tsih !== 0,
+      session: options.session,
+      trace: options.trace,
+    });
   }
 
   /** The first request. */
   start(): LoginStep {
     const { initiatorName, targetName, authenticator, tsih } = this.#options;
     const pairs: TextPair[] = [['InitiatorName', initiatorName]];
-    if (targetName === null) pairs.push(['SessionType', 'Discovery']);
-    else {
-      // §13.21: said by the leading login only.
-      if (tsih === 0) pairs.push(['SessionType', 'Normal']);
-      pairs.push(['TargetName', targetName]);
-    }
-    pairs.push(['AuthMethod', authenticator.offer]);
-    this.#open.set('AuthMethod', authenticator.offer);
+    const type = targetName === null ? 'Discovery' : 'Normal';
+    if (tsih === 0) pairs.push(['SessionType', type]); // §13.21: with the leading login alone
+    if (targetName !== null) pairs.push(['TargetName', targetName]);
+    pairs.push(this.#keys.offer('AuthMethod', authenticator.offer));
     return this.#send(pairs);
   }
 
@@ -151,21 +142,27 @@ export class LoginMachine {
     const parsed = parseText(Buffer.concat(this.#inbox));
     this.#inbox = [];
     this.#inboxBytes = 0;
+    this.#traceResponse(response, parsed.pairs ?? []);
     if (parsed.pairs === null) return this.#fail(parsed.error);
     const replies = this.#takePairs(parsed.pairs);
     if (!Array.isArray(replies)) return this.#fail(replies);
-    const missing = this.#missing();
-    if (response.transit && missing !== null) return this.#fail(missing);
-    if (response.transit && replies.length > 0) {
-      return this.#fail('the target transits with proposals that are not answered (§6.2)');
-    }
+    const refusal = response.transit ? this.#mayNotGoOn(replies) : null;
+    if (refusal !== null) return this.#fail(refusal);
     return response.transit ? this.#transit(response) : this.#stay(replies);
   }
 
-  /** What the security stage still lacks, once its method is agreed on (§12.1). */
-  #missing(): OrionError | null {
-    const isUnderWay = this.#stage === LoginStage.Security && this.#authMethod !== null;
-    return isUnderWay ? this.#options.authenticator.missing : null;
+  /** Why the target may not go on to the next stage now, or null. */
+  #mayNotGoOn(replies: readonly TextPair[]): string | OrionError | null {
+    if (this.#stage === LoginStage.Security) {
+      if (this.#keys.authMethod === null) return 'AuthMethod was not answered (§12)';
+      const { missing } = this.#options.authenticator; // §12.1
+      if (missing !== null) return missing;
+    }
+    if (!this.#askedToGoOn) {
+      return 'the target goes to the next stage, which we did not ask for (§11.13.6)';
+    }
+    if (replies.length === 0) return null;
+    return 'the target transits with proposals that are not answered (§6.2)';
   }
 
   #wrongHeader(response: LoginResponse): string | null {
@@ -196,140 +193,69 @@ export class LoginMachine {
     return this.#stage === LoginStage.Security ? LoginStage.Operational : LoginStage.FullFeature;
   }
 
-  /** Takes answers, declarations and proposals; returns our answers to proposals, or what is wrong. */
+  /** Takes what the target said; returns our answers, or what is wrong. */
   #takePairs(pairs: readonly TextPair[]): TextPair[] | string | OrionError {
-    const replies: TextPair[] = [];
-    const authentication: TextPair[] = [];
-    for (const [name, value] of pairs) {
-      if (!isKey(name)) {
-        if (name.startsWith('CHAP_')) authentication.push([name, value]);
-        else if (!isSpecialAnswer(value)) replies.push([name, 'NotUnderstood']); // §6.2
-        continue;
-      }
-      const key = keyOf(name);
-      const repeats = key.type === 'text' && key.repeats === true;
-      if (this.#seen.has(name) && !repeats) return `${name} came twice (§6.3)`;
-      this.#seen.add(name);
-      const wrong = this.#takePair(name, value, replies);
-      if (wrong !== null) return wrong;
-    }
-    if (this.#stage !== LoginStage.Security || this.#authMethod === null) return replies;
-    const next = this.#options.authenticator.step(this.#authMethod, authentication);
+    const taken = this.#keys.take(pairs, this.#stage);
+    if (typeof taken === 'string') return taken;
+    const group = this.#wrongGroup();
+    if (group !== null) return group;
+    const { replies, authentication } = taken;
+    const method = this.#keys.authMethod;
+    if (this.#stage !== LoginStage.Security || method === null) return replies;
+    const next = this.#options.authenticator.step(method, authentication);
     return isOrionError(next) ? next : [...replies, ...next];
   }
 
-  #takePair(name: KeyName, value: string, replies: TextPair[]): string | null {
-    const offer = this.#open.get(name);
-    if (offer !== undefined) {
-      this.#open.delete(name);
-      return this.#takeAnswer(name, offer, value);
-    }
-    const parsed = parseValue(name, value);
-    switch (name) {
-      case 'TargetPortalGroupTag':
-        if (parsed === null) return `TargetPortalGroupTag=${value.slice(0, 20)} (§13.9)`;
-        this.#tpgt = parsed as number;
-        return null;
-      case 'TargetAlias':
-        this.#targetAlias = value.slice(0, 255);
-        return null;
-      case 'MaxRecvDataSegmentLength':
-        if (parsed === null) return `${name}=${value.slice(0, 20)} is out of range (§13.12)`;
-        this.#targetSegmentBytes = parsed as number;
-        return null;
-      case 'TargetAddress':
-      case 'TargetName':
-        return null;
-      default:
-        return this.#takeProposal(name, value, replies);
-    }
-  }
-
-  #takeAnswer(name: KeyName, offer: string, value: string): string | null {
-    const key = keyOf(name);
-    if (isSpecialAnswer(value) && key.type === 'list' && !offer.split(',').includes(key.default)) {
-      return `the target does not take ${name}=${offer} (§${key.section}), and we insist on it`;
-    }
-    if (value === 'Irrelevant') return null; // the default stays
-    if (value === 'NotUnderstood') {
-      if (OPTIONAL_KEYS.includes(name)) return null;
-      return `${name}=NotUnderstood, which every target has to understand (§6.2)`;
-    }
-    if (value === 'Reject') {
-      if (name !== 'AuthMethod') return null; // stays at its default (§6.2)
-      return `the target takes none of the authentication methods ${offer} (§12)`;
-    }
-    const wrong = answerInvalidReason(name, offer, value);
-    if (wrong !== null) return wrong;
-    if (name === 'AuthMethod') this.#authMethod = value;
-    this.#set(name, parseValue(name, value)!);
-    return null;
-  }
-
-  /** The target proposes a key that we did not offer. */
-  #takeProposal(name: KeyName, value: string, replies: TextPair[]): string | null {
-    const key = keyOf(name);
-    if (key.sender === 'initiator') return `${name} is the initiator's to send (§${key.section})`;
-    if (key.type === 'text' || this.#stage === LoginStage.Security) {
-      replies.push([name, 'Reject']);
-      return null;
-    }
-    const params: Readonly<Record<string, KeyValue>> = this.#params;
-    const answer = answerProposal(name, value, params[name]!);
-    if (answer.value !== null) this.#set(name, answer.value);
-    replies.push([name, answer.text]);
-    return null;
-  }
-
-  #set(name: KeyName, value: KeyValue): void {
-    (this.#params as Record<string, KeyValue>)[name] = value;
+  /** §6.3.1, §13.9: the tag says who serves us. */
+  #wrongGroup(): OrionError | null {
+    const { tpgt: expected = null } = this.#options;
+    const { tpgt } = this.#keys;
+    if (expected === null || tpgt === null || tpgt === expected) return null;
+    return iscsiErrors.make('ISCSI_PORTAL_GROUP', {
+      message: `the portal belongs to portal group ${tpgt}, and is to be of group ${expected} (§13.9)`,
+      fields: { expected, found: tpgt },
+    });
   }
 
   #stay(replies: TextPair[]): LoginStep {
-    if (this.#stage === LoginStage.Operational && !this.#operationalOffered) {
-      return this.#send([...replies, ...this.#operationalOffer()]);
-    }
-    return this.#send(replies);
+    const isFirst = this.#stage === LoginStage.Operational && !this.#operationalOffered;
+    return isFirst ? this.#offerOperational(replies) : this.#send(replies);
   }
 
   #transit(response: LoginResponse): LoginStep {
-    if (this.#stage === LoginStage.Security) {
-      if (this.#authMethod === null) return this.#fail('AuthMethod was not answered (§12)');
-      // §6.3.1: with the first response that carries a whole text.
-      if (this.#tpgt === null && this.#options.targetName !== null) {
-        return this.#fail('the target did not say its portal group tag (§6.3.1)');
-      }
-      this.#stage = LoginStage.Operational;
-      return this.#send(this.#operationalOffer());
+    if (this.#stage !== LoginStage.Security) return this.#finish(response);
+    // §6.3.1: with the first response that carries a whole text.
+    if (this.#keys.tpgt === null && this.#options.targetName !== null) {
+      return this.#fail('the target did not say its portal group tag (§6.3.1)');
     }
-    return this.#finish(response);
+    const { authenticator, trace } = this.#options;
+    trace?.({ kind: 'authenticated', how: authenticator.summary });
+    this.#stage = LoginStage.Operational;
+    return this.#offerOperational([]);
+  }
+
+  #offerOperational(replies: readonly TextPair[]): LoginStep {
+    this.#operationalOffered = true;
+    return this.#send([...replies, ...this.#keys.operationalOffer()]);
   }
 
   #finish(response: LoginResponse): LoginStep {
-    for (const [name, offer] of this.#open) {
-      if (OPTIONAL_KEYS.includes(name)) continue;
-      if (isSettled(name, offer)) {
-        (this.#params as Record<string, KeyValue>)[name] = parseValue(name, offer)!;
-        continue;
-      }
-      return this.#fail(`our offer ${name}=${offer} was not answered (§6.2)`);
-    }
+    const lacking = this.#keys.finish();
+    if (lacking !== null) return this.#fail(lacking);
     // §11.13.3: the handle of the session comes with the last response, and is not 0.
     if (response.tsih === 0) return this.#fail('the session has no handle (TSIH is 0, §11.13.3)');
     const { tsih } = this.#options;
     if (tsih !== 0 && response.tsih !== tsih) return this.#fail('another TSIH (§11.13.3)');
-    const params = this.#params;
-    // §13.14: the target should have seen to it.
-    params.FirstBurstLength = Math.min(params.FirstBurstLength, params.MaxBurstLength);
+    const { params, targetSegmentBytes, tpgt, targetAlias } = this.#keys;
     return {
       kind: 'done',
       result: {
         params,
         ourSegmentBytes: this.#options.wanted.MaxRecvDataSegmentLength ?? LOGIN_SEGMENT_BYTES,
-        targetSegmentBytes: this.#targetSegmentBytes,
+        targetSegmentBytes,
         tsih: response.tsih,
-        tpgt: this.#tpgt ?? 0,
-        targetAlias: this.#targetAlias,
+        tpgt: tpgt ?? 0,
+        targetAlias,
         statSn: response.statSn,
         expCmdSn: response.expCmdSn,
         maxCmdSn: response.maxCmdSn,
@@ -337,25 +263,8 @@ export class LoginMachine {
     };
   }
 
-  /** Everything that we want to agree on, each key once (§6.3). */
-  #operationalOffer(): TextPair[] {
-    this.#operationalOffered = true;
-    const discovery = this.#options.targetName === null;
-    const added = this.#options.tsih !== 0;
-    const pairs: TextPair[] = [];
-    for (const [name, value] of Object.entries(this.#options.wanted)) {
-      if (!isKey(name) || value === undefined || name === 'AuthMethod') continue;
-      const key = keyOf(name);
-      if (discovery && !key.discovery) continue; // Irrelevant there
-      if (added && key.scope === 'session') continue; // settled by the leading login (§6.3.3)
-      const text = formatValue(value);
-      pairs.push([name, text]);
-      if (key.type !== 'text' && key.result !== undefined) this.#open.set(name, text);
-    }
-    return pairs;
-  }
-
   #send(pairs: readonly TextPair[]): LoginStep {
+    this.#traceRequest(pairs);
     this.#outbox = splitText(encodeText(pairs), LOGIN_SEGMENT_BYTES);
     return this.#sendNext();
   }
@@ -369,6 +278,7 @@ export class LoginMachine {
     // While a part of the target's text is out, or the authentication goes on, there is nothing to transit to.
     const busy = this.#stage === LoginStage.Security && !authenticator.mayAskToGoOn;
     const transit = !more && !busy;
+    this.#askedToGoOn = transit;
     return {
       kind: 'send',
       text,
@@ -391,23 +301,45 @@ export class LoginMachine {
     };
   }
 
+  #traceRequest(pairs: readonly TextPair[]): void {
+    const { trace, authenticator } = this.#options;
+    const isBusy = this.#stage === LoginStage.Security && !authenticator.mayAskToGoOn;
+    const nextStage = isBusy ? null : this.#asksFor();
+    trace?.({ kind: 'sent', stage: this.#stage, nextStage, pairs: shownPairs(pairs) });
+  }
+
+  #traceResponse(response: LoginResponse, pairs: readonly TextPair[]): void {
+    const { transit, nsg, statusClass, statusDetail } = response;
+    this.#options.trace?.({
+      kind: 'received',
+      stage: this.#stage,
+      nextStage: transit ? nsg : null,
+      status: (statusClass << 8) | statusDetail,
+      pairs: shownPairs(pairs),
+    });
+  }
+
   #refused(response: LoginResponse, data: Buffer): LoginStep {
     const { statusClass, statusDetail } = response;
+    const pairs = parseText(data).pairs ?? [];
+    this.#traceResponse(response, pairs);
     const status = loginStatus(statusClass, statusDetail);
     const code = ((statusClass << 8) | statusDetail).toString(16).padStart(4, '0');
     if (statusClass === 1) {
-      const addresses = (parseText(data).pairs ?? [])
+      const addresses = pairs
         .filter(([name]) => name === 'TargetAddress')
         .map(([, value]) => value);
       if (addresses.length > 0 && (statusDetail === 1 || statusDetail === 2)) {
-        return { kind: 'redirect', addresses, permanent: statusDetail === 2 };
+        const isPermanent = statusDetail === 2;
+        this.#options.trace?.({ kind: 'redirected', addresses, isPermanent });
+        return { kind: 'redirect', addresses, permanent: isPermanent };
       }
       return this.#fail(`a redirection (${code}) that does not say where to (§11.13.5)`);
     }
     const error = iscsiErrors.make('ISCSI_LOGIN_REFUSED', {
       message: `the target refuses the login: ${status.name}`,
       hint: status.hint,
-      fields: { status: code, statusClass },
+      fields: { status: code, statusClass, initiator: this.#options.initiatorName },
     });
     return { kind: 'failed', error };
   }
@@ -419,11 +351,4 @@ export class LoginMachine {
     });
     return { kind: 'failed', error };
   }
-}
-
-/** §6.2.2: a Yes needs no answer where one Yes decides, nor a No where one No does. LIO gives none. */
-function isSettled(name: KeyName, offer: string): boolean {
-  const key = keyOf(name);
-  if (key.type !== 'boolean') return false;
-  return offer === (key.result === 'or' ? 'Yes' : 'No');
 }

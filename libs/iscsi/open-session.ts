@@ -17,7 +17,7 @@ import {
   type SessionTimeouts,
   wantedParams,
 } from './session-options.ts';
-import { parseTargetAddress } from './target-address.ts';
+import { parseTargetAddress, type TargetAddress } from './target-address.ts';
 
 /** Redirections that are followed in a row (§11.13.5). */
 const REDIRECTS_MAX = 4;
@@ -30,7 +30,12 @@ const LEADING_CID = 0;
 /** What follows the leading login. */
 type Plan = Omit<ConnectionOpener, 'logIn'>;
 
-type Attempt = IscsiSession | { readonly addresses: readonly string[] };
+interface Redirection {
+  readonly addresses: readonly string[];
+  readonly permanent: boolean;
+}
+
+type Attempt = IscsiSession | Redirection;
 
 /**
  * Logs in on the first portal that takes us. With TSIH 0 and a known ISID the target reinstates: it ends the session that
@@ -51,6 +56,8 @@ export function openSession(options: OpenSessionOptions): Promise<IscsiSession> 
       ...recoveryParams[errorRecoveryLevel],
       ...options.params,
     },
+    tpgt: options.tpgt ?? null,
+    onMoved: options.onMoved,
   };
   const mayLogIn = options.mayLogIn ?? (() => Promise.resolve());
   return openAny(portals, target, { portals, connections, mayLogIn });
@@ -72,6 +79,8 @@ export function openDiscovery(
     isid: options.isid,
     timeouts: { ...defaultTimeouts, ...options.timeouts },
     wanted: wantedParams,
+    tpgt: null,
+    onMoved: undefined,
   };
   return openAny(portals, target, { portals, connections: 1, mayLogIn: () => Promise.resolve() });
 }
@@ -102,39 +111,63 @@ async function openAny(
   throw last;
 }
 
-/** Logs in at `portal`, and where it redirects to; the name of the target never changes by that. */
+/**
+ * Logs in at `portal`, and where it redirects to; the name of the target never changes by that. The next login begins at
+ * `portal` again (§11.13.5, "temporarily"), unless it has moved for good, which `onMoved` is told.
+ */
 async function openFollowing(
   portal: Address,
   target: LoginTarget,
   plan: Plan,
 ): Promise<IscsiSession> {
-  let candidates: readonly Address[] = [portal];
+  let candidates: readonly TargetAddress[] = [{ address: portal, tpgt: target.tpgt }];
+  let isPermanent = false;
+  let home = portal;
   for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
-    const attempt = await attemptAny(candidates, target, plan);
-    if (attempt instanceof IscsiSession) return attempt;
-    candidates = attempt.addresses
-      .slice(0, REDIRECT_ADDRESSES_MAX)
-      .map((text) => parseTargetAddress(text)?.address)
-      .filter((address) => address !== undefined);
-    if (candidates.length === 0) {
-      throw iscsiErrors.make('ISCSI_LOGIN_FAILED', {
-        message: `the target redirects to ${JSON.stringify(attempt.addresses[0])}, which is no address (§13.8)`,
-        fields: { portal: formatAddress(portal) },
-      });
+    const { address, attempt } = await attemptAny(candidates, target, plan);
+    // Where a move for good has led to is known once somebody answers there.
+    if (isPermanent) home = address;
+    if (attempt instanceof IscsiSession) {
+      if (home !== portal) target.onMoved?.(portal, home);
+      return attempt;
     }
+    isPermanent = attempt.permanent && (hop === 0 || isPermanent);
+    candidates = redirectedTo(attempt.addresses, address, target);
   }
   throw iscsiErrors.make('ISCSI_REDIRECT_LOOP', { fields: { portal: formatAddress(portal) } });
 }
 
+function redirectedTo(
+  addresses: readonly string[],
+  from: Address,
+  target: LoginTarget,
+): TargetAddress[] {
+  const { mapAddress } = target.environment;
+  const parsed = addresses
+    .slice(0, REDIRECT_ADDRESSES_MAX)
+    .map((text) => parseTargetAddress(text))
+    .filter((found) => found !== null);
+  if (parsed.length === 0) {
+    throw iscsiErrors.make('ISCSI_LOGIN_FAILED', {
+      message: `the target redirects to ${JSON.stringify(addresses[0]!.slice(0, 80))}, which is no address (§13.8)`,
+      fields: { portal: formatAddress(from) },
+    });
+  }
+  return parsed.map(({ address, tpgt }) => ({
+    address: mapAddress?.(address) ?? address,
+    tpgt: tpgt ?? target.tpgt,
+  }));
+}
+
 async function attemptAny(
-  candidates: readonly Address[],
+  candidates: readonly TargetAddress[],
   target: LoginTarget,
   plan: Plan,
-): Promise<Attempt> {
+): Promise<{ readonly address: Address; readonly attempt: Attempt }> {
   let last: unknown;
-  for (const address of candidates) {
+  for (const { address, tpgt } of candidates) {
     try {
-      return await attempt(address, target, plan);
+      return { address, attempt: await attempt(address, { ...target, tpgt }, plan) };
     } catch (error) {
       last = withPlace(error, address, target);
     }

@@ -6,7 +6,7 @@ import { iscsiErrors } from './errors.ts';
 import type { Params } from './keys.ts';
 import { type Authenticator, LoginMachine, type LoginResult, noAuthentication } from './login.ts';
 import { LoginExchange, type LoginOutcome } from './login-exchange.ts';
-import type { SessionEnvironment, SessionTimeouts } from './session-options.ts';
+import type { OpenSessionOptions, SessionEnvironment, SessionTimeouts } from './session-options.ts';
 
 /** The task tag of the login; session tags begin elsewhere. */
 const LOGIN_ITT = 0xfff;
@@ -20,6 +20,9 @@ export interface LoginTarget {
   readonly isid: Buffer;
   readonly timeouts: SessionTimeouts;
   readonly wanted: Partial<Params>;
+  /** The portal group that has to answer; null: any. */
+  readonly tpgt: number | null;
+  readonly onMoved: OpenSessionOptions['onMoved'];
 }
 
 /** Which connection of which session (§6.3.1). */
@@ -30,6 +33,9 @@ export interface LoginPlace {
   readonly cmdSn: number;
   /** Of the connection that this one takes the place of (§11.12.9). */
   readonly expStatSn?: number;
+  /** Of the session that it joins: what holds there, and the portal group that a session may not leave (§4.4.1). */
+  readonly session?: Params;
+  readonly tpgt?: number;
 }
 
 export interface LoginHooks {
@@ -58,6 +64,7 @@ export async function logIn(
     const { algorithms = DEFAULT_CHAP_ALGORITHMS } = authentication;
     if (algorithms.length === 1 || !chap.awaitsChoice || !isRefusal(error)) throw error;
     // LIO before Linux 3.15, and what was made of it, refuse a list of more than one algorithm.
+    target.environment.trace?.({ kind: 'retried', why: 'the list of CHAP algorithms was refused' });
     const plain = new ChapAuthenticator({ ...authentication, algorithms: ['md5'] }, rng);
     return logInWith(plain, address, target, place, hooks);
   }
@@ -77,16 +84,20 @@ async function logInWith(
   place: LoginPlace,
   hooks: LoginHooks,
 ): Promise<LoginOutcome> {
-  const { clock, network, pool } = target.environment;
+  const { clock, network, pool, trace } = target.environment;
   const { timeouts } = target;
+  const portal = formatAddress(address);
+  trace?.({ kind: 'connecting', portal });
   const machine = new LoginMachine({
     initiatorName: target.initiatorName,
     targetName: target.targetName,
     isid: target.isid,
+    tpgt: target.tpgt,
     ...place,
     itt: LOGIN_ITT,
     authenticator,
     wanted: target.wanted,
+    trace,
   });
   const exchange = new LoginExchange(machine, (login) => hooks.onDone(connection, login));
   const connection = new Connection(place.cid, exchange);
@@ -98,10 +109,12 @@ async function logInWith(
     });
   } catch (error) {
     throw iscsiErrors.make('ISCSI_CONNECT_FAILED', {
-      message: `no connection to ${formatAddress(address)}: ${errorText(error)}`,
+      message: `no connection to ${portal}: ${error instanceof Error ? error.message : errorText(error)}`,
       cause: error,
+      ...(isOrionError(error) ? { hint: error.hint } : {}),
     });
   }
+  trace?.({ kind: 'connected', portal });
   hooks.onConnected?.();
   const timer = clock.after(timeouts.loginMs, () =>
     exchange.fail(iscsiErrors.make('ISCSI_LOGIN_TIMEOUT', { fields: { ms: timeouts.loginMs } })),

@@ -4,6 +4,7 @@ import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address, Network } from '../wire/network.ts';
 import type { ChapOptions } from './chap.ts';
 import type { Params } from './keys.ts';
+import type { LoginTrace } from './login-trace.ts';
 
 export interface SessionTimeouts {
   readonly connectMs: number;
@@ -66,6 +67,8 @@ export const wantedParams: Partial<Params> = {
   DataPDUInOrder: true,
   DataSequenceInOrder: true,
   ErrorRecoveryLevel: 0,
+  TaskReporting: 'FastAbort,ResponseFence,RFC3720',
+  iSCSIProtocolLevel: 2,
 };
 
 /** Seconds that a target keeps the commands of a lost connection for us; no longer than one login takes twice. */
@@ -92,6 +95,10 @@ export interface SessionEnvironment {
    * negotiated it never does.
    */
   readonly stopDataOnAbort?: boolean;
+  /** Where to connect instead of an address that a target tells (redirections, discovery): targets behind NAT. */
+  readonly mapAddress?: ((address: Address) => Address) | undefined;
+  /** Told of each step of each login. */
+  readonly trace?: LoginTrace | undefined;
 }
 
 export interface OpenSessionOptions extends SessionEnvironment {
@@ -119,4 +126,8 @@ export interface OpenSessionOptions extends SessionEnvironment {
   readonly mayLogIn?: () => Promise<void>;
   /** Instead of `wantedParams`, key by key. */
   readonly params?: Partial<Params>;
+  /** The portal group that the portals are of, where it is known: another one is refused (§13.9). */
+  readonly tpgt?: number | null;
+  /** The target has moved for good (status 0102): `to` takes the place of the portal `from`. */
+  readonly onMoved?: ((from: Address, to: Address) => void) | undefined;
 }

@@ -8,8 +8,8 @@ export const TEXT_BYTES_MAX = 64 * 1024;
 /** §6.1: a standard-label begins with a capital letter and has at most 63 characters. iSCSIProtocolLevel has none. */
 const KEY = /^(?:[A-Z][A-Za-z0-9.\-+@_#]{0,62}|iSCSIProtocolLevel)$/;
 
-/** Pairs of one logical text data segment; more than any login of this specification has. */
-export const TEXT_PAIRS_MAX = 4096;
+/** Pairs are longer than this on average; so many more are not looked at. */
+const BYTES_PER_PAIR = 16;
 
 export type ParsedText =
   | { readonly pairs: readonly TextPair[]; readonly error: null }
@@ -25,9 +25,9 @@ export function encodeText(pairs: readonly TextPair[]): Buffer {
 }
 
 /** Parses a whole logical text data segment (the parts of PDUs with the C bit joined). */
-export function parseText(bytes: Uint8Array): ParsedText {
+export function parseText(bytes: Uint8Array, bytesMax = TEXT_BYTES_MAX): ParsedText {
   if (bytes.length === 0) return { pairs: [], error: null };
-  if (bytes.length > TEXT_BYTES_MAX) return bad(`text of ${bytes.length} bytes (§6.1)`);
+  if (bytes.length > bytesMax) return bad(`text of ${bytes.length} bytes (§6.1)`);
   let text: string;
   try {
     text = utf8.decode(bytes);
@@ -36,7 +36,8 @@ export function parseText(bytes: Uint8Array): ParsedText {
   }
   if (!text.endsWith('\0')) return bad('text without its final zero byte (§6.1)');
   const items = text.slice(0, -1).split('\0');
-  if (items.length > TEXT_PAIRS_MAX) return bad(`more than ${TEXT_PAIRS_MAX} keys (§6.1)`);
+  const pairsMax = Math.ceil(bytesMax / BYTES_PER_PAIR);
+  if (items.length > pairsMax) return bad(`more than ${pairsMax} keys (§6.1)`);
   const pairs: TextPair[] = [];
   for (const item of items) {
     // Some targets pad their text with zero bytes inside the segment.

@@ -21,27 +21,28 @@ export type SecretSource =
 export async function readSecret(
   source: SecretSource,
   env: Readonly<Record<string, string | undefined>>,
+  bytesMax = SECRET_BYTES_MAX,
 ): Promise<Secret> {
-  if (source.kind === 'file') return readFileSecret(source.path);
+  if (source.kind === 'file') return readFileSecret(source.path, bytesMax);
   const text = env[source.name];
   if (text === undefined) {
     throw securityErrors.make('SECRET_NOT_SET', {
       message: `the environment variable ${source.name}, which is to hold a secret, is not set`,
     });
   }
-  return checked(Buffer.from(text), source.name);
+  return checked(Buffer.from(text), source.name, bytesMax);
 }
 
-async function readFileSecret(path: string): Promise<Secret> {
+async function readFileSecret(path: string, bytesMax: number): Promise<Secret> {
   let file: FileHandle | null = null;
   try {
     // A pipe must not keep us waiting for somebody to write into it.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     // Of what is open, not of what the path names by now.
     await checkPrivate(file, path);
-    const bytes = Buffer.alloc(SECRET_BYTES_MAX + 2);
+    const bytes = Buffer.alloc(bytesMax + 2);
     const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
-    return checked(withoutNewline(bytes.subarray(0, bytesRead)), path);
+    return checked(withoutNewline(bytes.subarray(0, bytesRead)), path, bytesMax);
   } catch (cause) {
     if (isOrionError(cause)) throw cause;
     throw securityErrors.make('SECRET_UNREADABLE', {
@@ -82,15 +83,15 @@ function withoutNewline(bytes: Buffer): Buffer {
   return bytes.subarray(0, bytes.at(-2) === 0x0d ? -2 : -1);
 }
 
-function checked(bytes: Buffer, place: string): Secret {
+function checked(bytes: Buffer, place: string, bytesMax: number): Secret {
   if (bytes.length === 0) {
     throw securityErrors.make('SECRET_BAD', {
       message: `${place}: is empty; it is to hold a secret`,
     });
   }
-  if (bytes.length > SECRET_BYTES_MAX) {
+  if (bytes.length > bytesMax) {
     throw securityErrors.make('SECRET_BAD', {
-      message: `${place}: is longer than the ${SECRET_BYTES_MAX} bytes that a secret may have`,
+      message: `${place}: is longer than the ${bytesMax} bytes that a secret may have`,
     });
   }
   return new Secret(bytes);

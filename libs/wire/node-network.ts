@@ -14,17 +14,25 @@ import {
 const KEEPALIVE_MS = 30_000;
 
 /** Wraps one net.Socket. One object a connection, none per read or write. */
-class NodeStream implements ByteStream {
+export class NodeStream implements ByteStream {
   readonly remote: string;
   sink: StreamSink | null = null;
-  #socket: net.Socket;
+  readonly #socket: net.Socket;
+  readonly #raw: net.Socket;
   #closedError: Error | null = null;
 
-  constructor(socket: net.Socket, remote: string) {
+  /** `raw`: the TCP socket beneath, where `socket` is one of TLS. `explain` words what the system says. */
+  constructor(
+    socket: net.Socket,
+    remote: string,
+    raw = socket,
+    explain: (error: Error) => Error = (error) => error,
+  ) {
     this.#socket = socket;
+    this.#raw = raw;
     this.remote = remote;
     socket.on('error', (error) => {
-      this.#closedError ??= error;
+      this.#closedError ??= explain(error);
     });
     socket.on('close', () => {
       const sink = this.sink;
@@ -69,31 +77,55 @@ class NodeStream implements ByteStream {
   destroy(reason?: Error): void {
     this.#closedError ??= reason ?? null;
     // resetAndDestroy throws on a pipe; a reset exists in TCP alone.
-    if (this.#socket.remoteFamily === undefined) this.#socket.destroy();
-    else this.#socket.resetAndDestroy();
+    if (this.#raw.remoteFamily === undefined) this.#raw.destroy();
+    else this.#raw.resetAndDestroy();
+    if (this.#raw !== this.#socket) this.#socket.destroy();
   }
 }
 
-function connect(address: Address, sink: StreamSink, options: ConnectOptions): Promise<ByteStream> {
-  return new Promise((resolve, reject) => {
-    let stream: NodeStream | null = null;
-    const onread: net.OnReadOpts = {
+async function connect(
+  address: Address,
+  sink: StreamSink,
+  options: ConnectOptions,
+): Promise<ByteStream> {
+  let stream: NodeStream | null = null;
+  await connectSocket(
+    address,
+    options,
+    {
       buffer: () => sink.buffer(),
       callback: (length, chunk) => {
         stream?.sink?.data(chunk as Buffer, length);
         return true;
       },
-    };
+    },
+    (connected) => {
+      stream = new NodeStream(connected, formatAddress(address));
+      stream.sink = sink;
+    },
+  );
+  return stream!;
+}
+
+/** A connected socket with the options that all of ours have. `onConnect` runs before anything can be read from it. */
+export function connectSocket(
+  address: Address,
+  options: ConnectOptions,
+  onread?: net.OnReadOpts,
+  onConnect?: (socket: net.Socket) => void,
+): Promise<net.Socket> {
+  return new Promise((resolve, reject) => {
+    const reading = onread === undefined ? {} : { onread };
     const socket =
       address.kind === 'unix'
-        ? net.connect({ path: address.path, onread })
+        ? net.connect({ path: address.path, ...reading })
         : net.connect({
             host: address.host,
             port: address.port,
             noDelay: true,
             keepAlive: true,
             keepAliveInitialDelay: KEEPALIVE_MS,
-            onread,
+            ...reading,
           });
     const fail = (error: Error): void => {
       clearTimeout(timer);
@@ -117,9 +149,8 @@ function connect(address: Address, sink: StreamSink, options: ConnectOptions): P
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', onAbort);
       socket.removeListener('error', fail);
-      stream = new NodeStream(socket, formatAddress(address));
-      stream.sink = sink;
-      resolve(stream);
+      onConnect?.(socket);
+      resolve(socket);
     });
   });
 }

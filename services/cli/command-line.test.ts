@@ -111,7 +111,7 @@ describe('the command line', () => {
     const result = await orion('config', 'show', '--config', path);
     expect(result.code).toBe(0);
     expect(result.stdout).toMatch(new RegExp(`workers\\.count +3 +${path}:2`));
-    expect(result.stdout).toMatch(/iscsi\.chap_authentication +true +default +no effect yet/);
+    expect(result.stdout).toMatch(/iscsi\.network_encryption +true +default +no effect yet/);
   });
 
   test('checks what a node needs, and fails when a portal cannot be reached', async () => {

@@ -14,7 +14,10 @@ describe('the control socket', () => {
     dir = tempDir('control');
     path = dir.file('control.sock');
     status = async () => [{ role: 'worker' }];
-    server = await serveControl(path, () => status());
+    server = await serveControl(path, {
+      status: () => status(),
+      echo: async (request) => request,
+    });
   });
   afterEach(async () => {
     await server.close();
@@ -35,6 +38,10 @@ describe('the control socket', () => {
 
   test('answers with the status', async () => {
     expect(await askControl(path, 'status')).toEqual([{ role: 'worker' }]);
+  });
+
+  test('hands on what a request holds', async () => {
+    expect(await askControl(path, 'echo', { volume: 'vol1' })).toEqual({ volume: 'vol1' });
   });
 
   test('carries an answer of many packets', async () => {

@@ -16,10 +16,10 @@ const CONNECT_TIMEOUT_MS = 3000;
 const REPLY_TIMEOUT_MS = 10_000;
 const NEWLINE = 0x0a;
 
-export async function serveControl(
-  path: string,
-  status: () => Promise<unknown>,
-): Promise<Listener> {
+/** What may be asked, each with what its request holds beside `op`. */
+export type ControlHandlers = Readonly<Record<string, (request: unknown) => Promise<unknown>>>;
+
+export async function serveControl(path: string, handlers: ControlHandlers): Promise<Listener> {
   let open = 0;
   return nodeNetwork.listen({ kind: 'unix', path }, (stream) => {
     open += 1;
@@ -27,7 +27,7 @@ export async function serveControl(
     if (isRefused) stream.destroy();
     return lineSink(REQUEST_BYTES_MAX, {
       line: (text) => {
-        if (!isRefused) void answer(stream, text, status); // it answers with what goes wrong
+        if (!isRefused) void answer(stream, text, handlers); // it answers with what goes wrong
       },
       tooLong: () => reply(stream, { ok: false, error: 'the request is too long' }),
       closed: () => {
@@ -37,24 +37,22 @@ export async function serveControl(
   });
 }
 
-async function answer(
-  stream: ByteStream,
-  text: string,
-  status: () => Promise<unknown>,
-): Promise<void> {
+async function answer(stream: ByteStream, text: string, handlers: ControlHandlers): Promise<void> {
   try {
-    if (requestOf(text) !== 'status') return reply(stream, { ok: false, error: 'unknown request' });
-    reply(stream, { ok: true, data: await status() });
+    const { op, request } = requestOf(text);
+    if (!Object.hasOwn(handlers, op)) return reply(stream, { ok: false, error: 'unknown request' });
+    reply(stream, { ok: true, data: await handlers[op]!(request) });
   } catch (error) {
     reply(stream, { ok: false, error: errorText(error) });
   }
 }
 
-function requestOf(text: string): unknown {
+function requestOf(text: string): { readonly op: string; readonly request: unknown } {
   try {
-    return (JSON.parse(text) as { op?: unknown } | null)?.op;
+    const { op, request } = JSON.parse(text) as { op?: unknown; request?: unknown };
+    return { op: String(op), request };
   } catch {
-    return null; // not JSON: an unknown request
+    return { op: '', request: null }; // not JSON, or null: an unknown request
   }
 }
 
@@ -92,7 +90,12 @@ function lineSink(bytesMax: number, listener: LineListener): StreamSink {
 }
 
 /** Asks the node behind a control socket. Rejects with CLI_NOT_RUNNING when nobody listens. */
-export async function askControl(path: string, op: string): Promise<unknown> {
+export async function askControl(
+  path: string,
+  op: string,
+  request: object = {},
+  timeoutMs = REPLY_TIMEOUT_MS,
+): Promise<unknown> {
   const address = { kind: 'unix', path } as const;
   const text = await new Promise<string>((resolve, reject) => {
     const sink = lineSink(REPLY_BYTES_MAX, {
@@ -102,8 +105,8 @@ export async function askControl(path: string, op: string): Promise<unknown> {
     });
     nodeNetwork.connect(address, sink, { timeoutMs: CONNECT_TIMEOUT_MS }).then(
       (stream) => {
-        stream.writev([Buffer.from(`${JSON.stringify({ op })}\n`)], () => {});
-        const timer = setTimeout(() => stream.destroy(), REPLY_TIMEOUT_MS);
+        stream.writev([Buffer.from(`${JSON.stringify({ op, request })}\n`)], () => {});
+        const timer = setTimeout(() => stream.destroy(), timeoutMs);
         timer.unref();
       },
       (cause) =>

@@ -25,7 +25,7 @@ import {
   removeNodeFile,
   writeNodeFile,
 } from './state-dir.ts';
-import { collectProcesses } from './status-collect.ts';
+import { collectProcesses, orderReconnect } from './status-collect.ts';
 import { type StopSignals, stopSignals } from './stop-signals.ts';
 
 /** Time for everything to finish its work; then the process ends without. */
@@ -144,9 +144,10 @@ async function runUntilStopped(
   const node = await startEmbedded(config, log, (...args) => tell(...args));
   const socket = controlSocket(stateDir);
   const ids = rolesOf(config).map(([role, index]) => processId(config, role, index));
-  const control = await serveControl(socket, () =>
-    collectProcesses(node.bus, cluster, systemClock, ids),
-  );
+  const control = await serveControl(socket, {
+    status: () => collectProcesses(node.bus, cluster, systemClock, ids),
+    reconnect: (request) => orderReconnect(node.bus, cluster, request),
+  });
   const processes = ids.map((id, at) => ({
     role: rolesOf(config)[at]![0],
     id,

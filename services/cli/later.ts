@@ -14,21 +14,9 @@ export interface LaterCommand {
 export const LATER: readonly LaterCommand[] = [
   {
     group: 'session',
-    verb: 'reset',
-    text: 'log a session in anew',
-    instead: 'A lost session comes back by itself; restarting its worker logs it in anew.',
-  },
-  {
-    group: 'session',
     verb: 'remove',
     text: 'end a session',
     instead: `Take the volume or the portal away: ${EDIT_FILE}.`,
-  },
-  {
-    group: 'connection',
-    verb: 'reset',
-    text: 'make a connection anew',
-    instead: 'A lost connection comes back by itself.',
   },
   {
     group: 'connection',

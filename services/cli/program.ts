@@ -2,11 +2,13 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import type { RoleName } from '#config/derive.ts';
 import { errorText } from '#core/errors.ts';
+import type { DiscoverOptions } from './discover.ts';
 import { EXIT_CODES_TEXT, Exit, exitCodeOf } from './exit-code.ts';
 import { LATER, notYet } from './later.ts';
 import type { CommonOptions } from './load-config.ts';
 import type { ReportName } from './management.ts';
 import { type Output, outputTo, type Streams } from './output.ts';
+import type { ReconnectOptions } from './reconnect.ts';
 
 // What a command needs is loaded when it runs: help and errors of the command line come at once.
 
@@ -27,6 +29,13 @@ const REPORTS: readonly (readonly [string, string, string, ReportName])[] = [
   ['performance', 'stats', 'show counters and latencies of volumes and paths', 'performanceStats'],
   ['network', 'stats', 'show the data that went over each portal', 'networkStats'],
 ];
+
+/** Sessions go out of service one by one and come back, without an error at any client. */
+const RECONNECTS = [
+  ['session', 'reset', 'log sessions out and in again, in good order'],
+  ['session', 'reconnect', 'the same as session reset'],
+  ['connection', 'reset', 'make all connections of sessions anew, in good order'],
+] as const;
 
 const GROUPS: Readonly<Record<string, string>> = {
   session: 'iSCSI sessions',
@@ -53,7 +62,11 @@ export async function run(argv: readonly string[], streams: Streams): Promise<nu
 }
 
 /** Does the work of a command; resolves the exit code. */
-type Action<O extends CommonOptions> = (options: O, output: Output) => Promise<number>;
+type Action<O extends CommonOptions> = (
+  options: O,
+  output: Output,
+  args: readonly string[],
+) => Promise<number>;
 
 class Program {
   readonly root: Command;
@@ -74,6 +87,7 @@ class Program {
     this.#addRunning();
     for (const role of ['coordinator', 'worker', 'gateway'] as const) this.#addRole(role);
     this.#addLooking();
+    this.#addTargets();
     this.#addManagement();
   }
 
@@ -140,6 +154,30 @@ class Program {
     );
   }
 
+  #addTargets(): void {
+    const discover = this.root
+      .command('discover')
+      .description('ask a portal which targets it has, with their portals and portal groups')
+      .argument('<portal>', 'host, host:port or [IPv6]:port')
+      .option('--target <name>', 'only this target')
+      .option(
+        '--map <from=to>',
+        'where to connect instead of an address that the target tells; may be repeated',
+        collect,
+      );
+    this.#does<DiscoverOptions>(discover, async (options, output, [portal]) =>
+      (await import('./discover.ts')).discoverCommand(portal!, options, output),
+    );
+    const test = this.root
+      .command('login-test')
+      .description('log in to a target, tell step by step how it went, and log out')
+      .argument('<target>', 'iSCSI name of the target')
+      .argument('[portals...]', 'portals to try (default: those of the configuration)');
+    this.#does(test, async (options, output, [target, ...portals]) =>
+      (await import('./login-test.ts')).loginTest(target!, portals, options, output),
+    );
+  }
+
   #addManagement(): void {
     for (const [group, verb, text, name] of REPORTS) {
       const command = this.#group(group).command(verb).description(text);
@@ -149,6 +187,18 @@ class Program {
         await (await import('./management.ts')).reports[name](config, output);
         return Exit.Ok;
       });
+    }
+    for (const [group, verb, text] of RECONNECTS) {
+      const command = this.#group(group)
+        .command(verb)
+        .description(text)
+        .option('--volume <name>', 'the sessions of this volume')
+        .option('--path <number>', 'of this path of the volume alone')
+        .option('--target <name>', 'the sessions with this target')
+        .option('--all', 'all sessions');
+      this.#does<ReconnectOptions>(command, async (options, output) =>
+        (await import('./reconnect.ts')).reconnectCommand(options, output),
+      );
     }
     for (const { group, verb, text, instead } of LATER) {
       const command = this.#group(group)
@@ -174,8 +224,10 @@ class Program {
       )
       .option('--set <key=value>', 'override a key of the configuration; may be repeated', collect)
       .option('--json', 'print JSON')
-      .action(async (options: O) => {
-        this.exitCode = await action(options, outputTo(this.#streams, options.json === true));
+      .action(async () => {
+        const options = command.opts<O>();
+        const args = command.processedArgs.flat() as readonly string[];
+        this.exitCode = await action(options, outputTo(this.#streams, options.json === true), args);
       });
   }
 }

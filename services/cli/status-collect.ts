@@ -2,7 +2,8 @@ import { Type as T } from 'typebox';
 import { Value } from 'typebox/value';
 import type { Bus } from '#bus/bus.ts';
 import type { OrionConfig } from '#config/schema.ts';
-import { Heartbeat, ProcessStatus } from '#contracts/messages.ts';
+import { checked } from '#contracts/check.ts';
+import { Heartbeat, ProcessStatus, ReconnectRequest } from '#contracts/messages.ts';
 import { subjects } from '#contracts/subjects.ts';
 import { type Clock, sleep, systemClock } from '#core/clock.ts';
 import { isOrionError } from '#core/errors.ts';
@@ -16,6 +17,8 @@ import { controlSocket, type NodeFile, readNodeFile } from './state-dir.ts';
 const LISTEN_MS = 1200;
 const ANSWER_MS = 2000;
 const CONNECT_MS = 3000;
+/** Draining, logging out, logging in: gateway and worker have bounds for each. */
+const RECONNECT_MS = 30_000;
 /** More processes than any cluster has: a flood of forged heartbeats must not fill the memory. */
 const PROCESSES_MAX = 10_000;
 
@@ -75,11 +78,11 @@ function ownIds(config: OrionConfig, file: NodeFile | null): string[] | null {
   return file.processes.filter(({ role }) => role !== 'nats').map(({ id }) => id);
 }
 
-async function askBus(
-  url: string,
-  cluster: string,
-  ids: string[] | null,
-): Promise<ProcessStatus[]> {
+function askBus(url: string, cluster: string, ids: string[] | null): Promise<ProcessStatus[]> {
+  return withBus(url, (bus) => collectProcesses(bus, cluster, systemClock, ids));
+}
+
+async function withBus<T>(url: string, ask: (bus: Bus) => Promise<T>): Promise<T> {
   const bus = await connectBus({
     url,
     name: 'status',
@@ -88,8 +91,34 @@ async function askBus(
     connectTimeoutMs: CONNECT_MS,
   });
   try {
-    return await collectProcesses(bus, cluster, systemClock, ids);
+    return await ask(bus);
   } finally {
     await bus.close();
   }
+}
+
+/** What the control socket of an embedded node is asked for. */
+const ReconnectOrder = T.Object({ gateway: T.String(), path: ReconnectRequest });
+
+/** Passes an order on to a gateway. */
+export function orderReconnect(bus: Bus, cluster: string, order: unknown): Promise<unknown> {
+  const { gateway, path } = checked(ReconnectOrder, order, 'reconnect order');
+  return bus.request(subjects(cluster).reconnect(gateway), path, { timeoutMs: RECONNECT_MS });
+}
+
+/** Has a path logged in anew by the gateway that owns it, and waits until that is done. */
+export function askToReconnect(
+  config: OrionConfig,
+  gateway: string,
+  path: ReconnectRequest,
+): Promise<unknown> {
+  const { state_dir: stateDir, cluster } = config.node;
+  const file = readNodeFile(stateDir);
+  const order = { gateway, path };
+  if (file?.mode === 'embedded') {
+    return askControl(controlSocket(stateDir), 'reconnect', order, RECONNECT_MS);
+  }
+  return withBus(file?.url ?? config.bus.url, (bus) =>
+    orderReconnect(bus, file?.cluster ?? cluster, order),
+  );
 }

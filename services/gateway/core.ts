@@ -2,13 +2,19 @@ import type { KeyValue, KvEntry, Subscription } from '#bus/bus.ts';
 import { Membership } from '#cluster/membership.ts';
 import { volumePlans } from '#config/derive.ts';
 import { checked } from '#contracts/check.ts';
-import type { Heartbeat, ProcessStatus } from '#contracts/messages.ts';
+import {
+  type Heartbeat,
+  type ProcessStatus,
+  type ReconnectReply,
+  ReconnectRequest,
+} from '#contracts/messages.ts';
 import { VolumeRecord } from '#contracts/records.ts';
 import type { ServiceDeps } from '#contracts/service.ts';
 import { subjects } from '#contracts/subjects.ts';
 import { every, sleep, type Timer } from '#core/clock.ts';
 import { errorText } from '#core/errors.ts';
 import { hexId } from '#core/rng.ts';
+import { gatewayErrors } from './errors.ts';
 import { Ownership } from './ownership.ts';
 import { Volume } from './volume.ts';
 import { Workers } from './workers.ts';
@@ -35,7 +41,7 @@ export class GatewayCore {
   #kv: KeyValue | null = null;
   #watch: Subscription | null = null;
   #resync: Timer | null = null;
-  #served: Subscription;
+  readonly #served: readonly Subscription[];
   #draining = false;
 
   constructor(deps: ServiceDeps, onReady: (volume: Volume) => void) {
@@ -66,7 +72,12 @@ export class GatewayCore {
         deps.log.warn({ worker, err: errorText(cause) }, 'link to a worker lost');
       },
     });
-    this.#served = bus.serve(subject.status(id), async () => this.status());
+    this.#served = [
+      bus.serve(subject.status(id), async () => this.status()),
+      bus.serve(subject.reconnect(id), ({ data }) =>
+        this.#reconnect(checked(ReconnectRequest, data, 'reconnect')),
+      ),
+    ];
   }
 
   /** Begins to take over what the records give us. Returns at once; the bus may still be on its way. */
@@ -211,6 +222,15 @@ export class GatewayCore {
     };
   }
 
+  async #reconnect({ volume: name, slot }: ReconnectRequest): Promise<ReconnectReply> {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) {
+      throw gatewayErrors.make('GATEWAY_NO_PATH', { fields: { volume: name, slot } });
+    }
+    this.#deps.log.info({ volume: name, slot }, 'a path is logged in anew, as asked');
+    return volume.reconnect(slot);
+  }
+
   /** Lets go of everything in good order: what is in flight finishes, sessions are logged out. */
   async close(): Promise<void> {
     this.#draining = true;
@@ -220,7 +240,7 @@ export class GatewayCore {
     await Promise.allSettled(this.volumes.map((volume) => volume.close({ release: true })));
     this.#volumes.clear();
     this.#membership.stop();
-    this.#served.unsubscribe();
+    for (const subscription of this.#served) subscription.unsubscribe();
     await this.#workers.close();
   }
 }

@@ -27,6 +27,26 @@ export const gatewayErrors = defineErrors('gateway', {
     hint: 'Set allow_lun_reset = true for the volume, or accept that writes of unknown outcome fail.',
     outcome: 'final',
   },
+  GATEWAY_NO_PATH: {
+    text: 'the volume has no such path in service',
+    hint: '`orion-iscsi multipath info` shows the paths. One that is not in service is being logged in already.',
+    outcome: 'not-executed',
+  },
+  GATEWAY_PATH_BUSY: {
+    text: 'what is in flight on the path did not come to its end in time, so it was left as it is',
+    hint: 'Try again when there is less load, or look at the target.',
+    outcome: 'not-executed',
+  },
+  GATEWAY_LAST_PATH: {
+    text: 'it is the only path of the volume, and I/O may not wait for it',
+    hint: 'Set no_path_retry_ms for the volume, so that clients wait while the path is logged in anew.',
+    outcome: 'not-executed',
+  },
+  GATEWAY_PATH_AWAY: {
+    text: 'the path was logged out, and is not back yet',
+    hint: 'It is tried again and again; `orion-iscsi multipath info` says what is wrong.',
+    outcome: 'not-executed',
+  },
   GATEWAY_OTHER_UNIT: {
     text: 'the path shows another logical unit than the one the volume is made of',
     hint: 'Was the LUN replaced? Remove the volume and define it again if that is what you want.',

@@ -8,15 +8,14 @@ import type { SlotRecord } from '#contracts/records.ts';
 import { type Clock, every, type Timer } from '#core/clock.ts';
 import { errorText, isOrionError } from '#core/errors.ts';
 import type { Rng } from '#core/rng.ts';
-import { AccessState } from '#multipath/access.ts';
 import { MultipathDevice } from '#multipath/device.ts';
 import { multipathErrors } from '#multipath/errors.ts';
-import { PathState } from '#multipath/path.ts';
-import type { PathEntry } from '#multipath/path-entry.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { gatewayErrors } from './errors.ts';
 import type { Ownership } from './ownership.ts';
+import { pathStatus } from './path-status.ts';
 import { PathTroubles } from './path-troubles.ts';
+import { type Moved, reconnectPath, WORKING } from './reconnect.ts';
 import { sealVolume } from './seal.ts';
 import type { Workers } from './workers.ts';
 
@@ -28,9 +27,6 @@ const RETIRE_TIMEOUT_MS = 5_000;
 
 /** How often the places of paths are compared with where they would best be. */
 const REBALANCE_PERIOD_MS = 3_000;
-
-/** Paths whose session can be ended in good order: they work, whether or not they take I/O now. */
-const GIVEN_BACK: ReadonlySet<PathState> = new Set([PathState.Ready, PathState.Ghost]);
 
 export interface VolumeOptions {
   readonly plan: VolumePlan;
@@ -114,7 +110,7 @@ export class Volume implements FailoverPorts {
     for (const { slot } of slots) {
       const mustFence = !clean.has(slot);
       const onFenced = mustFence ? () => this.#cleaned() : undefined;
-      this.#recover(slot, mustFence, onFenced);
+      void this.#recover(slot, mustFence, onFenced); // it handles what goes wrong
     }
     this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => this.#rebalance());
   }
@@ -138,8 +134,8 @@ export class Volume implements FailoverPorts {
     this.#checkReady();
   }
 
-  #recover(slot: number, mustFence: boolean, onFenced?: () => void): void {
-    this.#failover.recover(slot, mustFence, onFenced).catch((error) => {
+  #recover(slot: number, mustFence: boolean, onFenced?: () => void): Promise<void> {
+    return this.#failover.recover(slot, mustFence, onFenced).catch((error) => {
       // recover handles what the world does to it; what comes here is a bug of ours.
       this.#log.error({ slot, err: errorText(error) }, 'recovery of a path broke');
       this.#lostOwnership(error);
@@ -303,7 +299,7 @@ export class Volume implements FailoverPorts {
       probeIdleMs: iscsi.target_health_check_interval * 1_000,
       onPathLost: (slot, cause) => {
         this.#troubles.lost(slot, cause);
-        this.#recover(slot, false);
+        void this.#recover(slot, false);
       },
       onEvent: ({ kind, text, ...where }) => {
         const line = `${kind.replaceAll('-', ' ')}: ${text}`;
@@ -339,7 +335,7 @@ export class Volume implements FailoverPorts {
     const map = this.#map;
     const { ownership, workers } = this.#options;
     const { slots } = ownership.record;
-    const working = map?.paths.filter(({ state }) => GIVEN_BACK.has(state)).length ?? 0;
+    const working = map?.paths.filter(({ state }) => WORKING.has(state)).length ?? 0;
     if (map === null || this.#failover.busy || working < slots.length || slots.length < 2) return;
     const preferred = placeSlots(this.#placement(false));
     const wrong = slots.find(({ slot, worker, portal }) => {
@@ -354,15 +350,27 @@ export class Volume implements FailoverPorts {
     });
   }
 
-  async #move(map: MultipathDevice, record: SlotRecord, place: string): Promise<void> {
-    if (!(await map.retire(record.slot, RETIRE_TIMEOUT_MS))) return;
+  /** Takes a path out in good order and brings it (back) up at `place`. Null: what is in flight does not end. */
+  async #move(map: MultipathDevice, record: SlotRecord, place: string): Promise<Moved | null> {
+    if (!(await map.retire(record.slot, RETIRE_TIMEOUT_MS))) return null;
     this.#log.info({ slot: record.slot, from: record.worker, to: place }, 'moving a path');
+    let isBack: Promise<void> = Promise.resolve();
     try {
       await this.release(record);
       await this.#options.ownership.changeSlot(record.slot, { worker: place, state: 'idle' });
     } finally {
-      this.#recover(record.slot, false);
+      isBack = this.#recover(record.slot, false);
     }
+    return { isBack };
+  }
+
+  /** Logs a path in anew, on the order of an operator. Rejects when it was left as it was, or is not back. */
+  reconnect(slot: number): ReturnType<typeof reconnectPath> {
+    const { plan, clock, ownership } = this.#options;
+    const { no_path_retry_ms: noPathRetryMs } = plan.volume;
+    const move = (map: MultipathDevice): Promise<Moved | null> =>
+      this.#move(map, ownership.slot(slot), ownership.slot(slot).worker);
+    return reconnectPath({ volume: this.name, map: this.#map, clock, noPathRetryMs, move }, slot);
   }
 
   /** Logs out of every path that has nothing in flight, and notes that the next owner has nothing to fence there. */
@@ -370,7 +378,7 @@ export class Volume implements FailoverPorts {
     const { ownership } = this.#options;
     const drained = new Set(
       map.paths
-        .filter(({ state, outstanding }) => GIVEN_BACK.has(state) && outstanding === 0)
+        .filter(({ state, outstanding }) => WORKING.has(state) && outstanding === 0)
         .map(({ slot }) => slot),
     );
     for (const record of ownership.record.slots) {
@@ -409,23 +417,7 @@ export class Volume implements FailoverPorts {
 
   pathStatus(): PathStatus[] {
     const { record } = this.#options.ownership;
-    return record.slots.map(({ slot, portal, worker }) => {
-      const path = this.#map?.paths.find((candidate) => candidate.slot === slot);
-      return {
-        volume: this.name,
-        slot,
-        portal: path?.meta.portal ?? portal,
-        worker: path?.meta.worker ?? worker,
-        state: path?.state ?? 'init',
-        inflight: path?.outstanding ?? 0,
-        reads: path?.reads ?? 0,
-        writes: path?.writes ?? 0,
-        errors: path?.errors ?? 0,
-        latencyUs: Math.round((path?.latencyMs(false, 4096) ?? 0) * 1000),
-        lastError: this.#troubles.of(slot) || (path?.lastError ?? ''),
-        ...accessOf(path),
-      };
-    });
+    return pathStatus(this.name, record.slots, this.#map, this.#troubles);
   }
 
   /** Stops serving. `release`: also lets go of the sessions, in good order. */
@@ -438,11 +430,4 @@ export class Volume implements FailoverPorts {
     }
     await this.#map?.close();
   }
-}
-
-/** Nothing for a device without access states. */
-function accessOf(path: PathEntry | undefined): { access?: string } {
-  if (path === undefined || path.access.state === AccessState.Any) return {};
-  const { state, preferred } = path.access;
-  return { access: preferred ? `${state}, preferred` : state };
 }

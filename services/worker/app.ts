@@ -1,6 +1,6 @@
 import type { KeyValue, Subscription } from '#bus/bus.ts';
 import { Membership } from '#cluster/membership.ts';
-import { volumePlans, workerLink } from '#config/derive.ts';
+import { workerLink } from '#config/derive.ts';
 import { checked } from '#contracts/check.ts';
 import {
   AfterResetRequest,
@@ -17,9 +17,8 @@ import { errorText } from '#core/errors.ts';
 import { hexId } from '#core/rng.ts';
 import { type LinkServer, listenLink } from '#link/server.ts';
 import { sharedPool } from '#wire/buffer-pool.ts';
-import { authenticationOf } from './authentication.ts';
-import { digestParams } from './digest-params.ts';
 import { SlotTable } from './slot-table.ts';
+import { TargetLogins } from './target-logins.ts';
 
 /** A worker: holds iSCSI sessions on claims of volume owners, and serves them over its links. */
 export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
@@ -29,7 +28,6 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
   const incarnation = hexId(rng, 8);
   const linkToken = hexId(rng, 16);
   const startedMs = clock.nowMs();
-  const initiators = new Map(volumePlans(config).map((plan) => [plan.target, plan.initiatorName]));
   let draining = false;
   let records: Promise<KeyValue> | null = null;
 
@@ -37,15 +35,20 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
     worker: id,
     workerIncarnation: incarnation,
     cluster,
-    initiatorName: (target) =>
-      initiators.get(target) ?? `iqn.2026-11.io.orion-iscsi:${cluster.toLowerCase()}`,
-    sessionParams: (target) => digestParams(config.targets.find(({ name }) => name === target)),
-    authentication: authenticationOf(config, process.env),
+    logins: new TargetLogins({
+      config,
+      network,
+      env: process.env,
+      onMoved: (target, from, to) =>
+        log.warn(
+          { target, from, to },
+          'a portal has moved for good: change it in the configuration',
+        ),
+    }),
     sessionsMax: config.iscsi.session_max_count,
     connectTimeoutMs: config.iscsi.connection_timeout,
     clock,
     rng,
-    network,
     pool: sharedPool,
     records: () => {
       records ??= bus.keyValue(subject.bucket).catch((error) => {

@@ -3,8 +3,11 @@ import type { ChapIdentity, ChapOptions } from '#iscsi/chap.ts';
 import { IssuedChallenges } from '#iscsi/chap-challenges.ts';
 import { readSecret } from '#security/secret-source.ts';
 
-/** How to log in to a target; undefined where the configuration asks for no authentication. */
-export type Authentication = (target: string) => Promise<ChapOptions | undefined>;
+/** How to log in: undefined where the configuration asks for no authentication. */
+export interface Authentication {
+  to(target: string): Promise<ChapOptions | undefined>;
+  forDiscovery(): Promise<ChapOptions | undefined>;
+}
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -12,14 +15,18 @@ type Env = Readonly<Record<string, string | undefined>>;
 export function authenticationOf(config: OrionConfig, env: Env): Authentication {
   const challenges = new IssuedChallenges();
   const auths = new Map(config.targets.map(({ name, auth }) => [name, auth]));
-  return async (target) => {
-    const auth = auths.get(target);
-    if (auth === undefined || auth.user === '') return undefined;
+  const { chap_authentication: isOn, target_authentication: isMutual } = config.iscsi;
+  const options = async (auth: TargetAuthConfig | undefined): Promise<ChapOptions | undefined> => {
+    if (!isOn || auth === undefined || auth.user === '') return undefined;
     const { algorithms, allow_weak_secrets: allowWeakSecrets } = auth;
     const own = await identity(auth, '', env);
-    const options = { ...own, algorithms, allowWeakSecrets, challenges };
-    if (auth.mutual_user === '') return options;
-    return { ...options, mutual: await identity(auth, 'mutual_', env) };
+    const one = { ...own, algorithms, allowWeakSecrets, challenges };
+    if (!isMutual || auth.mutual_user === '') return one;
+    return { ...one, mutual: await identity(auth, 'mutual_', env) };
+  };
+  return {
+    to: (target) => options(auths.get(target)),
+    forDiscovery: () => options(config.discovery.auth),
   };
 }
 

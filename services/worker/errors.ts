@@ -26,6 +26,11 @@ export const workerErrors = defineErrors('worker', {
     hint: 'The path is fenced and comes back by itself.',
     outcome: 'unknown',
   },
+  WORKER_TLS_FILE: {
+    text: 'a certificate file cannot be read',
+    hint: 'Check the path, and that the user that runs the workers may read it.',
+    outcome: 'not-executed',
+  },
   WORKER_NOT_DRAINED: {
     text: 'commands of the former owner are still running on the target',
     hint: 'The new owner fences the path instead.',

@@ -16,7 +16,6 @@ import { type Clock, sleep } from '#core/clock.ts';
 import type { OrionError } from '#core/errors.ts';
 import type { Rng } from '#core/rng.ts';
 import { makeIsid } from '#iscsi/isid.ts';
-import type { Params } from '#iscsi/keys.ts';
 import { attachLun, type IscsiLun } from '#iscsi/lun.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import type { IscsiSession } from '#iscsi/session.ts';
@@ -25,9 +24,8 @@ import type { PathHost } from '#link/host.ts';
 import { AccessState } from '#multipath/access.ts';
 import type { PathDevice } from '#multipath/path.ts';
 import type { BufferPool } from '#wire/buffer-pool.ts';
-import { type Address, type Network, parseAddress } from '#wire/network.ts';
-import type { Authentication } from './authentication.ts';
 import { workerErrors } from './errors.ts';
+import type { TargetLogins } from './target-logins.ts';
 
 /** How often a seal looks whether the older epoch has drained. */
 const DRAIN_POLL_MS = 5;
@@ -41,15 +39,11 @@ export interface SlotTableOptions {
   readonly worker: string;
   readonly workerIncarnation: string;
   readonly cluster: string;
-  readonly initiatorName: (target: string) => string;
-  /** What the sessions of a target negotiate in another way than usual. */
-  readonly sessionParams?: (target: string) => Partial<Params>;
-  readonly authentication: Authentication;
+  readonly logins: TargetLogins;
   readonly sessionsMax: number;
   readonly connectTimeoutMs: number;
   readonly clock: Clock;
   readonly rng: Rng;
-  readonly network: Network;
   readonly pool: BufferPool;
   /** Opened lazily: where a claim is checked against the record that authorises it. */
   readonly records: () => Promise<KeyValue>;
@@ -66,6 +60,13 @@ export interface HeldSlot {
   epoch: number;
   readonly session: IscsiSession;
   readonly lun: IscsiLun;
+}
+
+interface Opened {
+  readonly session: IscsiSession;
+  readonly lun: IscsiLun;
+  /** As the claim has it: a redirection may have led elsewhere from there. */
+  readonly portal: string;
 }
 
 /**
@@ -121,14 +122,14 @@ export class SlotTable implements PathHost {
     }
     await this.#confirm(request);
     this.#checkNewest(key, request);
-    const { session, lun } = await this.#login(request);
+    const opened = await this.#login(request);
     try {
       this.#checkNewest(key, request);
     } catch (error) {
-      session.destroy(error as OrionError);
+      opened.session.destroy(error as OrionError);
       throw error;
     }
-    return this.#hold(key, request, session, lun);
+    return this.#hold(key, request, opened);
   }
 
   /** The record of the volume is the authority: without it no login (failover.md §4). */
@@ -158,35 +159,36 @@ export class SlotTable implements PathHost {
     }
   }
 
-  async #login(request: ClaimRequest): Promise<{ session: IscsiSession; lun: IscsiLun }> {
-    const { network, clock, rng, pool, cluster } = this.#options;
-    const connectMs = Math.min(this.#options.connectTimeoutMs, request.timeoutMs);
-    const portals = request.portals.map((text) => parseAddress(text, 3260) as Address);
-    const authentication = await this.#options.authentication(request.target);
-    const session = await openSession({
-      network,
+  async #login(request: ClaimRequest): Promise<Opened> {
+    const { clock, rng, pool, cluster, logins } = this.#options;
+    const { target, slot, timeoutMs } = request;
+    const { loginMs, ...login } = await logins.to(target);
+    const options = {
+      ...login,
       clock,
       rng,
       pool,
-      authentication,
-      portals,
-      targetName: request.target,
-      initiatorName: this.#options.initiatorName(request.target),
-      isid: makeIsid(cluster, request.target, request.slot),
-      params: this.#options.sessionParams?.(request.target) ?? {},
-      timeouts: { connectMs, loginMs: request.timeoutMs },
-    });
+      targetName: target,
+      isid: makeIsid(cluster, target, slot),
+      timeouts: {
+        connectMs: Math.min(this.#options.connectTimeoutMs, timeoutMs),
+        loginMs: Math.min(loginMs, timeoutMs),
+      },
+    };
+    const { session, portal } = await firstOf(request.portals, (text) =>
+      openSession({ ...options, portals: [logins.portal(target, text)] }),
+    );
     try {
-      const deadlineMs = clock.nowMs() + request.timeoutMs;
+      const deadlineMs = clock.nowMs() + timeoutMs;
       const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), { deadlineMs });
-      return { session, lun };
+      return { session, lun, portal };
     } catch (error) {
       session.destroy(error as Error);
       throw error;
     }
   }
 
-  #hold(key: string, request: ClaimRequest, session: IscsiSession, lun: IscsiLun): ClaimReply {
+  #hold(key: string, request: ClaimRequest, { session, lun, portal }: Opened): ClaimReply {
     const handle = this.#freeHandle();
     const { volume, slot, incarnation, epoch, target } = request;
     const held: HeldSlot = { volume, slot, incarnation, handle, target, epoch, session, lun };
@@ -201,7 +203,7 @@ export class SlotTable implements PathHost {
     return {
       handle,
       workerIncarnation: this.#options.workerIncarnation,
-      portal: session.portal,
+      portal,
       tpgt: session.remoteTpgt,
       sizeBytes: caps.sizeBytes,
       blockBytes: caps.blockBytes,
@@ -330,6 +332,22 @@ export class SlotTable implements PathHost {
     this.#nextHandle = (handle + 1) % HANDLES;
     return handle;
   }
+}
+
+/** Opens the first portal that takes us; rejects with the error of the last. */
+async function firstOf(
+  portals: readonly string[],
+  open: (portal: string) => Promise<IscsiSession>,
+): Promise<{ readonly session: IscsiSession; readonly portal: string }> {
+  let last: unknown;
+  for (const portal of portals) {
+    try {
+      return { session: await open(portal), portal };
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw last;
 }
 
 function slotKey(volume: string, slot: number): string {

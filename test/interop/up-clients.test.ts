@@ -252,11 +252,11 @@ describeWith([...NEEDED, 'nats-server'], 'a node of processes on tgtd', () => {
     });
 
     test('one that this version does not have says so in one line, and exits with 69', async () => {
-      const { code, stdout, stderr } = await orion.cli('session', 'reset');
+      const { code, stdout, stderr } = await orion.cli('session', 'remove');
       expect(code).toBe(69);
       expect(stdout).toBe('');
       expect(stderr.trim().split('\n')).toHaveLength(1);
-      expect(stderr).toMatch(/CLI_NOT_YET: "session reset" is not available yet/);
+      expect(stderr).toMatch(/CLI_NOT_YET: "session remove" is not available yet/);
     });
   });
 });

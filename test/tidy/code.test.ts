@@ -4,7 +4,12 @@ import { findIn, isTest, libOf, type Source, sources } from './sources.ts';
 const FILE_LINES_MAX = 450;
 
 /** The places that hand time, randomness and the network to all others. */
-const GIVERS = ['libs/core/clock.ts', 'libs/core/rng.ts', 'libs/wire/node-network.ts'];
+const GIVERS = [
+  'libs/core/clock.ts',
+  'libs/core/rng.ts',
+  'libs/wire/node-network.ts',
+  'libs/wire/tls-network.ts',
+];
 const GLOBALS =
   /\b(?:setTimeout|setInterval|setImmediate|Date\.now|new Date\(\)|performance\.now|Math\.random|randomBytes|randomUUID|randomInt|randomFill)\b/;
 

@@ -265,13 +265,8 @@ export class LinkClient implements StreamSink {
     switch (this.#type) {
       case FrameType.Reply:
         return this.#reply(buffer.subarray(at, at + this.#length));
-      case FrameType.Lost: {
-        const listener = this.#pathLost.get(this.#handle);
-        this.#pathLost.delete(this.#handle);
-        this.#attention.delete(this.#handle);
-        listener?.(decodeError(buffer.subarray(at, at + this.#length)));
-        return;
-      }
+      case FrameType.Lost:
+        return this.#losePath(this.#handle, decodeError(buffer.subarray(at, at + this.#length)));
       case FrameType.Attention: {
         const attention = decodeAttention(buffer.subarray(at, at + this.#length));
         if (attention === null) return this.#protocolError('an attention is malformed');
@@ -294,13 +289,26 @@ export class LinkClient implements StreamSink {
     this.#freeTags.push(this.#tag);
     this.#creditRequests += 1;
     this.#creditBytes += pending.creditBytes;
-    if (this.#status !== FrameStatus.Ok) pending.reject(decodeError(payload));
+    if (this.#status !== FrameStatus.Ok) this.#replyError(pending, decodeError(payload));
     else if (pending.type === FrameType.Extents || pending.type === FrameType.CompareWrite) {
       this.#replyValue(pending, payload);
     } else pending.resolve(undefined);
     while (this.#queue.length > 0 && this.#affordable(this.#queue.peek()!)) {
       this.#transmit(this.#queue.shift()!);
     }
+  }
+
+  #replyError(pending: Pending, error: OrionError): void {
+    // The worker does not hold the path any more, and may have lost it before it knew that we care.
+    if (error.code === 'LINK_NO_SLOT') this.#losePath(pending.handle, error);
+    pending.reject(error);
+  }
+
+  #losePath(handle: number, cause: Error): void {
+    const listener = this.#pathLost.get(handle);
+    this.#pathLost.delete(handle);
+    this.#attention.delete(handle);
+    listener?.(cause);
   }
 
   #replyValue(pending: Pending, payload: Buffer): void {

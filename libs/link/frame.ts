@@ -21,6 +21,8 @@ export const FrameType = {
   CompareWrite: 7,
   Extents: 8,
   Probe: 9,
+  /** Only tells the worker that this gateway wants to hear of the path. */
+  Watch: 10,
   Reply: 16,
   /** Worker to gateway: the path behind `handle` is lost; payload says why. */
   Lost: 17,

@@ -185,6 +185,24 @@ describe('a path over a link', () => {
     });
   });
 
+  test('is lost at once when its session ends before anything was sent over it', async () => {
+    const lost: Error[] = [];
+    path.onLost((cause) => lost.push(cause));
+    await clock.advance(5);
+    device.lose('unknown');
+    await clock.advance(5);
+    expect(lost).toHaveLength(1);
+  });
+
+  test('is lost when the worker says that it does not hold it', async () => {
+    const options = { name: 'x', caps: CAPS, handle: 1, incarnation: INCARNATION, epoch: EPOCH };
+    const gone = new LinkPath(client, options);
+    const lost: Error[] = [];
+    gone.onLost((cause) => lost.push(cause));
+    await clock.advance(5);
+    expect(lost).toMatchObject([{ code: 'LINK_NO_SLOT' }]);
+  });
+
   test('tells of the loss of the session, and of unit attentions', async () => {
     const lost: Error[] = [];
     const attentions: number[] = [];

@@ -1,4 +1,9 @@
-import type { BlockCapabilities, Extent, IoContext } from '../block/device.ts';
+import {
+  type BlockCapabilities,
+  type Extent,
+  type IoContext,
+  NO_DEADLINE,
+} from '../block/device.ts';
 import { isOrionError, type Outcome } from '../core/errors.ts';
 import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
 import type { PathAccess } from '../multipath/access.ts';
@@ -43,6 +48,8 @@ export class LinkPath implements PathDevice {
       this.#lost = cause;
       for (const listener of this.#listeners.splice(0)) listener(cause);
     });
+    // A path that carries no I/O yet may be lost too. Should it be gone already, `onPathLost` tells.
+    this.#send(FrameType.Watch, 0, 0, 0, null, NO_DEADLINE).catch(() => {});
   }
 
   read(offset: number, into: Buffer, io: IoContext): Promise<void> {

@@ -200,6 +200,8 @@ class LinkConnection implements StreamSink {
         return;
       case FrameType.Flush:
         return this.#call(tag, (device) => device.flush(this.#io));
+      case FrameType.Watch:
+        return this.#call(tag, async () => {});
       case FrameType.Probe:
         return this.#call(tag, (device) => device.probe(this.#io));
       case FrameType.Trim: {

@@ -89,7 +89,8 @@ export class Settlement {
     if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
     const connection = task.connection!;
     const receiving = connection.rxTask === task && connection.partial;
-    const sending = task.outSeq > connection.out.flushedSeq;
+    // Of other commands the socket holds the header alone, which is ours.
+    const sending = task.direction === Direction.Write && task.outSeq > connection.out.flushedSeq;
     if (receiving || sending) {
       task.pendingLoss = error;
       if (sending) connection.unflushed.push(task);

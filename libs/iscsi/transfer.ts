@@ -12,6 +12,10 @@ import { cdbOf, Direction, type Task } from './task-table.ts';
  * allocates, except for what the out queue keeps of a batch.
  */
 
+/** R2T of one command: as many as bursts of the least length (§13.13), and some that ask again. Each costs us headers. */
+const R2T_BYTES_MIN = 512;
+const R2T_SPARE = 64;
+
 /** What the session negotiated that a transfer needs. */
 export interface TransferParams {
   initialR2t: boolean;
@@ -147,6 +151,9 @@ export function serveR2t(
   }
   const ttt = i32(header, at + At.ttt);
   if (ttt === (RESERVED_TAG | 0)) throw protocolError('an R2T without a tag (§11.8.5)');
+  if (task.nextSn > task.edtl / R2T_BYTES_MIN + R2T_SPARE) {
+    throw protocolError(`${task.nextSn} R2T for one command of ${task.edtl} bytes (§11.8)`);
+  }
   const offset = u32(header, at + At.bufferOffset);
   const length = u32(header, at + At.desiredLength);
   if (length === 0 || length > params.maxBurstBytes) {
@@ -226,9 +233,7 @@ export function takeDataIn(
     task.ranges ??= new ReceivedRanges();
     task.ranges.add(offset, length);
   }
-  if ((connection.rxFlags & Bit.acknowledge) !== 0) {
-    throw protocolError('Data-In asks for an acknowledgement at ErrorRecoveryLevel 0 (§11.16.2)');
-  }
+  // The A bit means nothing at this level, and is to be ignored (§11.7.2).
   task.nextSn = (task.nextSn + 1) | 0;
   task.moved += length;
 }
@@ -250,6 +255,8 @@ export function readResponse(task: Task, header: Buffer, at: number, data: Buffe
   // §11.4.3: of a command that was not carried out status and flags say nothing.
   if (task.response !== ServiceResponse.CommandCompleted) return;
   task.status = header[at + At.status]!;
+  // Beside a failure of the target itself, flags and status mean nothing (§11.4.3).
+  if (task.response !== ServiceResponse.CommandCompleted) return;
   const flags = header[at + At.flags]!;
   const { extended } = task;
   const sends = extended === null ? null : extended.send;

@@ -70,12 +70,6 @@ describe('what the target may not do', () => {
       /S without F/,
     ],
     [
-      'Data-In with A',
-      async (r) =>
-        r.target.dataIn(await readCommand(r), pattern(512), { flags: { acknowledge: true } }),
-      /acknowledge/,
-    ],
-    [
       'a response twice',
       async (r) => {
         const command = await readCommand(r);
@@ -207,6 +201,18 @@ describe('what the target may not do', () => {
       again = cause;
     });
     expect(again).toBe(causes[0]);
+  });
+
+  test('a wish for an acknowledgement of data is ignored at recovery level 0 (§11.7.2)', async () => {
+    const r = await rig();
+    const seen = read(r, 0, Buffer.alloc(512));
+    r.target.dataIn(await lastCommand(r), pattern(512), {
+      status: 0,
+      flags: { acknowledge: true },
+    });
+    await settle();
+    expect(seen.state).toBe('done');
+    expect(r.session.state).toBe('open');
   });
 
   test('any bytes are survived: ignored or the end of the session, and every command settles', async () => {

@@ -1,0 +1,231 @@
+import { describe, expect, test } from 'vitest';
+import { discover } from '#iscsi/discovery.ts';
+import type { Pdu } from '#iscsi/pdu/index.ts';
+import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
+import { LUN, openOptions, type Rig, read, rig } from '#iscsi/testing/fake-session.ts';
+import { FakeTarget, settle } from '#iscsi/testing/fake-target.ts';
+import { VirtualClock } from '#testkit/virtual-clock.ts';
+import { internalFault } from './hostile-ledger.ts';
+
+/** Targets that never stop: nothing of it may pile up here, and what goes on beside it still works. */
+
+const FLOOD = 20_000;
+/** Below the pings that may wait for their answers to leave. */
+const STEP = 100;
+const MIB = 1024 * 1024;
+const GROWTH_MAX = 24 * MIB;
+
+type Draft = Omit<Pdu, 'statSn' | 'expCmdSn' | 'maxCmdSn' | 'dataSegmentLength'>;
+
+function used(): number {
+  const { heapUsed, arrayBuffers, external } = process.memoryUsage();
+  return heapUsed + arrayBuffers + external;
+}
+
+/** Sends `count` PDUs, and forgets what came in answer. Returns how far the memory grew, and how many answers came. */
+async function flood(
+  r: Rig,
+  one: (i: number) => { pdu: Draft; counted: boolean; data?: Buffer },
+): Promise<{ growth: number; answers: number }> {
+  let answers = 0;
+  r.target.received.length = 0;
+  const before = used();
+  for (let i = 0; i < FLOOD && r.session.state === 'open'; i++) {
+    const { pdu, counted, data } = one(i);
+    r.target.send({ ...pdu, ...r.target.numbers(counted) } as never, data);
+    if (i % STEP !== 0) continue;
+    await settle();
+    answers += r.target.received.length;
+    r.target.received.length = 0;
+  }
+  await settle();
+  return { growth: used() - before, answers: answers + r.target.received.length };
+}
+
+const ping = { opcode: Opcode.NopIn, lun: LUN, itt: RESERVED_TAG } as const;
+const event = { opcode: Opcode.AsyncMessage, lun: LUN, vendorCode: 1 } as const;
+const noParameters = { parameter1: 0, parameter2: 0, parameter3: 0 } as const;
+
+async function stillReads(r: Rig): Promise<void> {
+  const into = Buffer.alloc(512);
+  const seen = read(r, 0, into);
+  await settle();
+  const { pdu } = r.target.of(Opcode.ScsiCommand).at(-1)!;
+  r.target.dataIn(pdu, Buffer.alloc(512, 7), { status: 0 });
+  await settle();
+  expect(seen.state).toBe('done');
+  expect(into.every((byte) => byte === 7)).toBe(true);
+}
+
+describe('nothing piles up when a target sends without end', () => {
+  test('pings, and reads the answers', async () => {
+    const r = await rig();
+    const { growth, answers } = await flood(r, (i) => ({
+      pdu: { ...ping, ttt: i } as unknown as Draft,
+      counted: false,
+    }));
+    expect(answers).toBe(FLOOD);
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    await stillReads(r);
+  });
+
+  test('news of its window', async () => {
+    const r = await rig();
+    const { growth, answers } = await flood(r, () => ({
+      pdu: { ...ping, ttt: RESERVED_TAG } as unknown as Draft,
+      counted: false,
+    }));
+    expect(answers).toBe(0);
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    await stillReads(r);
+  });
+
+  test.each([
+    ['vendor events', 255],
+    ['events that there are not', 99],
+    ['SCSI events', 0],
+  ])('%s', async (_, number) => {
+    const r = await rig();
+    let heard = 0;
+    r.session.onEvent(() => {
+      heard += 1;
+    });
+    const { growth } = await flood(r, () => ({
+      pdu: { ...event, event: number, ...noParameters } as unknown as Draft,
+      counted: true,
+      data: number === 0 ? Buffer.from([0, 4, 0x70, 0, 6, 0]) : Buffer.alloc(0),
+    }));
+    expect(heard).toBe(FLOOD);
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    await stillReads(r);
+  });
+
+  test('rejects of what was never sent', async () => {
+    const r = await rig();
+    const { growth } = await flood(r, (i) => ({
+      pdu: { opcode: Opcode.Reject, reason: 9, dataSn: 0 } as unknown as Draft,
+      counted: true,
+      data: Buffer.concat([
+        Buffer.from([Opcode.ScsiCommand]),
+        Buffer.alloc(15),
+        u32(i),
+        Buffer.alloc(28),
+      ]),
+    }));
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    await stillReads(r);
+  });
+
+  test('wishes for a logout: one is sent', async () => {
+    const r = await rig();
+    await flood(r, () => ({
+      pdu: { ...event, event: 1, ...noParameters, parameter3: 3 } as unknown as Draft,
+      counted: true,
+    }));
+    await r.clock.advance(60_000);
+    expect(r.session.state).toBe('closed');
+    expect(r.target.of(Opcode.LogoutRequest).length).toBeLessThanOrEqual(1);
+    expect(internalFault(r.session.cause)).toBeNull();
+    expect(r.clock.pending).toBe(0);
+  });
+
+  test('and never answers what was given up', async () => {
+    const r = await rig();
+    const into = Buffer.alloc(512);
+    const before = used();
+    for (let i = 0; i < 3000 && r.session.state === 'open'; i++) {
+      const seen = read(r, 0, into);
+      await settle();
+      // Room for the next one, and never an answer.
+      r.target.send({ ...ping, ttt: RESERVED_TAG, ...r.target.numbers(false) });
+      r.lun.abandon();
+      await settle();
+      expect(seen.state).toBe('terminated');
+      r.target.received.length = 0;
+    }
+    expect(r.session.state).toBe('open');
+    expect(used() - before).toBeLessThan(GROWTH_MAX);
+    await stillReads(r);
+  });
+});
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value >>> 0);
+  return bytes;
+}
+
+describe('a discovery ends in bounds when the target', () => {
+  async function failing(answer: (target: FakeTarget, itt: number, round: number) => void) {
+    const target = new FakeTarget();
+    const clock = new VirtualClock();
+    let round = 0;
+    target.onPdu = ({ pdu }) => {
+      if (pdu.opcode === Opcode.TextRequest) answer(target, pdu.itt, round++);
+    };
+    const { targetName: _, ...options } = openOptions(target, clock);
+    let outcome: unknown = null;
+    discover(options).then(
+      (found) => {
+        outcome = found;
+      },
+      (error: unknown) => {
+        outcome = error;
+      },
+    );
+    await clock.runUntil(() => outcome !== null, 300_000);
+    await clock.advance(60_000);
+    expect(clock.pending).toBe(0);
+    return { outcome, rounds: target.of(Opcode.TextRequest).length };
+  }
+
+  const text = (target: FakeTarget, itt: number, over: object, data: Buffer): void => {
+    target.send(
+      {
+        ...{ opcode: Opcode.TextResponse, final: false, continue: true, lun: Buffer.alloc(8), itt },
+        ...{ ttt: 7, ...target.numbers(true), ...over },
+      } as never,
+      data,
+    );
+  };
+
+  test('never comes to the end of its text', async () => {
+    for (const bytes of [0, 100, 8000]) {
+      const { outcome, rounds } = await failing((target, itt) =>
+        text(target, itt, {}, Buffer.alloc(bytes, 'a')),
+      );
+      expect(outcome).toMatchObject({
+        code: expect.stringMatching(/^ISCSI_(PROTOCOL|SESSION_LOST)$/),
+      });
+      expect(rounds).toBeLessThan(80);
+    }
+  });
+
+  test('goes on without a tag to ask with', async () => {
+    const { outcome } = await failing((target, itt) =>
+      text(target, itt, { ttt: RESERVED_TAG }, Buffer.alloc(0)),
+    );
+    expect(outcome).toMatchObject({
+      code: expect.stringMatching(/^ISCSI_(PROTOCOL|SESSION_LOST)$/),
+    });
+  });
+
+  test('does not answer', async () => {
+    const { outcome } = await failing(() => {});
+    expect((outcome as { code: string }).code).toMatch(/^ISCSI_/);
+  });
+
+  test.each([
+    ['text that is none', Buffer.from('nonsense\0')],
+    ['no text', Buffer.from([0xff, 0xfe, 0])],
+    ['an address without a target', Buffer.from('TargetAddress=10.0.0.1:3260,1\0')],
+    ['an address that is none', Buffer.from('TargetName=iqn.2026-11.lab:a\0TargetAddress=[::1\0')],
+  ])('sends %s', async (_, data) => {
+    const { outcome } = await failing((target, itt) =>
+      text(target, itt, { final: true, continue: false, ttt: RESERVED_TAG }, data),
+    );
+    expect(outcome).toMatchObject({
+      code: expect.stringMatching(/^ISCSI_(PROTOCOL|SESSION_LOST)$/),
+    });
+  });
+});

@@ -66,8 +66,10 @@ export class CommandWindow {
 
   /** Takes the numbers of a PDU: each only when it goes forward, and none of a pair that makes no sense. True: more room. */
   update(header: Buffer, at: number): boolean {
-    const expCmdSn = i32(header, at + At.expCmdSn);
-    const maxCmdSn = i32(header, at + At.maxCmdSn);
+    return this.take(i32(header, at + At.expCmdSn), i32(header, at + At.maxCmdSn));
+  }
+
+  take(expCmdSn: number, maxCmdSn: number): boolean {
     if (((maxCmdSn - expCmdSn + 1) | 0) < 0) return false;
     if (((expCmdSn - this.#expCmdSn) | 0) > 0) this.#expCmdSn = expCmdSn;
     if (((maxCmdSn - this.#maxCmdSn) | 0) <= 0) return false;

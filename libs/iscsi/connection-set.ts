@@ -105,10 +105,24 @@ export class ConnectionSet {
     this.live.push(connection);
   }
 
-  /** It takes no more commands. */
-  leave(connection: Connection): void {
+  #leave(connection: Connection): void {
     const at = this.live.indexOf(connection);
     if (at >= 0) this.live.splice(at, 1);
+  }
+
+  /** Its connection has failed: from here on no byte of any buffer is read or written by it. */
+  drop(member: SessionConnection, connection: Connection, cause: Error): void {
+    member.keepalive?.stop();
+    member.step('lost');
+    this.#leave(connection);
+    connection.destroy(cause);
+    this.#session.tasks.flushed(connection);
+  }
+
+  /** The next attempt is made on another portal. */
+  moveOn(member: SessionConnection): void {
+    const { portals } = this.#opener;
+    member.address = portals[(portals.indexOf(member.address) + 1) % portals.length]!;
   }
 
   /** Opens the connection of a member again, after a pause. */

@@ -50,8 +50,6 @@ export class DataRecovery {
   /** Where data begins again on an R-Data SNACK: what was acknowledged by a DataACK. */
   ackedSn = 0;
   ackedBytes = 0;
-  /** Sent again because the target could not read it. */
-  retries = 0;
   #repeats = 0;
   #ahead: Piece[] = [];
   /** One past the last number that is known to exist. */
@@ -125,6 +123,13 @@ export class DataRecovery {
     if (this.#repeats > REPEATS_MAX) {
       throw protocolError(`more than ${REPEATS_MAX} R2T of a command for bytes that were sent`);
     }
+  }
+
+  /** The target counts on from `sn`, whatever it sent on the connection before. */
+  renumber(sn: number): void {
+    this.task.nextSn = sn;
+    this.reassigned = false;
+    this.restart();
   }
 
   /** Forgets what came behind the gap, and the status: they come again on another connection (§11.5.6). */

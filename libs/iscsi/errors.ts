@@ -104,6 +104,11 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: 'Look at the disks and the load of the target, or raise the command timeout.',
     outcome: 'unknown',
   },
+  ISCSI_CONNECTION_ENDED: {
+    text: 'one connection of the session was lost, and the target has ended the commands on it',
+    hint: 'Send the request again. Look at the network.',
+    outcome: 'terminated',
+  },
   ISCSI_NOT_RESENT: {
     text: 'the target does not send again what was damaged or lost on its way',
     hint: 'Bytes change on their way: look at the switches, network cards and memory between.',

@@ -13,6 +13,8 @@ export interface LogoutRequestOptions {
   /** The connection that ends; not looked at when the whole session does. */
   readonly cid: number;
   readonly timeoutMs: number;
+  /** What is acknowledged of the connection that ends, where that is another than this one (§11.14.4). */
+  readonly expStatSn?: number;
   /** What the session negotiated. */
   readonly errorRecoveryLevel: number;
 }
@@ -49,6 +51,7 @@ export async function requestLogout(
       itt,
       cid,
       ...channel.numbers,
+      ...(options.expStatSn === undefined ? {} : { expStatSn: options.expStatSn }),
     });
     if (reason === LogoutReason.CloseSession || cid === channel.connection.cid) channel.seal();
   };

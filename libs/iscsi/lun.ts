@@ -384,7 +384,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   abandon(): void {
     for (const task of this.session.commandsOf(this.lun)) {
       const reset = this.#resetCmdSn;
-      if (reset !== null && task.firstSeq > 0 && ((task.cmdSn - reset) | 0) >= 0) continue;
+      if (reset !== null && task.firstSeq !== 0 && ((task.cmdSn - reset) | 0) >= 0) continue;
       this.session.abandon(task, iscsiErrors.make('ISCSI_LUN_RESET', { fields: this.#fields() }));
     }
     this.#resetCmdSn = null;

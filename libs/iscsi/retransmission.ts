@@ -4,16 +4,13 @@ import { ControlRequest } from './control-request.ts';
 import { DataRecovery } from './data-recovery.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { At, BHS_BYTES, Bit, i32, lunOf, NO_LUN, u32 } from './pdu/bhs.ts';
-import { Opcode, RESERVED_TAG, RejectReason, SnackType } from './pdu/opcodes.ts';
+import { Opcode, RESERVED_TAG, SnackType } from './pdu/opcodes.ts';
 import { ReceivedRanges } from './received-ranges.ts';
 import type { IscsiSession } from './session.ts';
 import { notResent, SnackRequests } from './snack-requests.ts';
 import { Arrival, StatusLedger } from './status-ledger.ts';
 import { Direction, type Task, TaskState } from './task-table.ts';
 import { isNumbered, readDataIn, readResponse, residualOf } from './transfer.ts';
-
-/** Times a command goes out again because the target could not read it. */
-const RETRIES_MAX = 3;
 
 /** Tags of commands that were asked about and are done: what comes of them late is no surprise. */
 const DONE_TAGS_MAX = 256;
@@ -239,6 +236,7 @@ export class Retransmission implements ConnectionHandler {
   #takeExpDataSn(task: Task, expDataSn: number): void {
     const ahead = (expDataSn - task.nextSn) | 0;
     if (expDataSn === 0 || ahead === 0) return;
+    if (ahead < 0 && task.recovery?.reassigned) return; // counted anew on this connection
     if (ahead < 0 || ahead > SN_AHEAD_MAX) {
       throw protocolError(`ExpDataSN ${expDataSn >>> 0}, we have ${task.nextSn >>> 0} (§11.4.8)`);
     }
@@ -251,11 +249,10 @@ export class Retransmission implements ConnectionHandler {
     this.#session.updateWindow(header, at);
     if (!task.isOut) return;
     const r2tSn = i32(header, at + At.r2tSn);
-    if (task.recovery?.reassigned && ((r2tSn - task.nextSn) | 0) < 0) task.nextSn = r2tSn;
+    if (task.recovery?.reassigned) task.recovery.renumber(r2tSn);
     if (this.#has(task, r2tSn)) return;
     if (u32(header, at + At.bufferOffset) < task.moved) this.#recoveryOf(task).countRepeat();
     this.#session.serveR2t(connection, task, header, at);
-    if (task.recovery !== null) task.recovery.reassigned = false;
     if (task.recovery === null && r2tSn === task.nextSn) task.nextSn = (task.nextSn + 1) | 0;
     else {
       const recovery = this.#recoveryOf(task);
@@ -289,11 +286,10 @@ export class Retransmission implements ConnectionHandler {
     this.#session.lost(connection, error);
   }
 
-  /** §11.17: of a SNACK, or of a command that did not arrive whole. True: it is dealt with. */
+  /** §11.17: of a SNACK. True: it is dealt with. */
   #onReject(header: Buffer, at: number, data: Buffer): boolean {
     if (data.length < BHS_BYTES) return false;
     this.#session.updateWindow(header, at);
-    const reason = header[at + At.response]!;
     const opcode = data[0]! & Bit.opcodeMask;
     if (opcode === Opcode.SnackRequest) {
       const type = data[At.flags]! & 0x0f;
@@ -309,22 +305,7 @@ export class Retransmission implements ConnectionHandler {
       this.#answerHeld(recovery);
       return true;
     }
-    if (opcode !== Opcode.ScsiCommand || reason !== RejectReason.DataDigestError) return false;
-    const task = this.#session.findTask(i32(data, At.itt));
-    if (task === null || task.state !== TaskState.Sent) return true;
-    this.#retry(task);
-    return true;
-  }
-
-  /** §7.2.1: the target threw the command away, and waits for its number. */
-  #retry(task: Task): void {
-    if (this.#session.window.isAcknowledged(task.cmdSn)) return; // there will be an answer
-    const recovery = this.#recoveryOf(task);
-    recovery.retries += 1;
-    if (recovery.retries > RETRIES_MAX) {
-      throw notResent(`the target could not read a command ${RETRIES_MAX + 1} times (§7.2.1)`);
-    }
-    this.#session.sendAgain(task, this.#connection);
+    return false;
   }
 
   #recoveryOf(task: Task): DataRecovery {

@@ -28,6 +28,10 @@ const LOGOUT_WAIT_MS_MAX = 3000;
 
 const LOGOUT_TIMEOUT_MS = 2000;
 
+/** How often is asked what the target has of the commands that were sent; the pause grows. */
+const ARRIVAL_MS_MIN = 5;
+const ARRIVAL_MS_MAX = 500;
+
 export type SessionEvent =
   | { readonly kind: 'scsi'; readonly lun: Buffer; readonly sense: Sense | null }
   | { readonly kind: 'logout-requested' }
@@ -112,6 +116,8 @@ export class SessionControl {
   ): Promise<TmfAnswer> {
     const { session } = this;
     checkFunction(fn, session.login.params.iSCSIProtocolLevel);
+    const several = session.members.live.length > 1 || session.recovering;
+    if (several && functionRules[fn].ends !== undefined) await this.#arrival(options.timeoutMs);
     // §11.5.1: a function for one task goes over the connection of that task.
     const { channel } = this.#on(task?.connection ?? this.#taskOf(options)?.connection);
     const answer = manageTasks(channel, fn, lun, options);
@@ -119,6 +125,25 @@ export class SessionControl {
       this.#stopData(channel.connection, fn, lun, task);
     }
     return answer;
+  }
+
+  /**
+   * What was sent over another connection may still be on its way when a function is carried out, and execute after it. So the
+   * target is to have all of it first; the answers to pings say how much it has (§4.2.2.1).
+   */
+  async #arrival(timeoutMs: number): Promise<void> {
+    const { clock, window, cmdSn } = this.session;
+    const untilMs = clock.nowMs() + timeoutMs;
+    const last = (cmdSn - 1) | 0;
+    for (let pauseMs = ARRIVAL_MS_MIN; !window.isAcknowledged(last); pauseMs *= 2) {
+      if (clock.nowMs() >= untilMs) {
+        throw iscsiErrors.make('ISCSI_TMF_FAILED', {
+          message: 'commands are on their way to the target for too long',
+        });
+      }
+      this.#on().pings.ping();
+      await sleep(clock, Math.min(pauseMs, ARRIVAL_MS_MAX));
+    }
   }
 
   #taskOf({ referencedTag }: TmfOptions): Task | null {

@@ -8,6 +8,9 @@ interface Place {
   readonly portal: string;
 }
 
+/** A session cannot be continued without a connection that it lost; another attempt would not help. */
+export class Hopeless extends Error {}
+
 /** The same error, saying where it happened; what it says of that itself counts. */
 export function placed(error: OrionError, place: { target?: string; portal: string }): OrionError {
   const { code, message, outcome, errno, hint, cause } = error;

@@ -3,8 +3,10 @@ import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { Rng } from '../core/rng.ts';
 import { CommandWindow } from './command-window.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
+import { ConnectionRecovery } from './connection-recovery.ts';
 import { ConnectionSet } from './connection-set.ts';
 import { SessionPhase } from './connection-state.ts';
+import type { ControlChannel } from './control-channel.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { sendExtendedCommand, serveExtendedR2t } from './extended-command.ts';
 import { Keepalive } from './keepalive.ts';
@@ -59,6 +61,7 @@ export class IscsiSession {
   readonly params: TransferParams;
   readonly #control: SessionControl;
   readonly #receiver: ConnectionHandler;
+  readonly #recovery: ConnectionRecovery;
   #state: SessionState = SessionState.Open;
   #cause: Error | null = null;
   #closedListeners: ((cause: Error) => void)[] = [];
@@ -90,6 +93,7 @@ export class IscsiSession {
     this.members = new ConnectionSet(this, init.opener);
     this.#control = new SessionControl(this);
     this.#receiver = new StrictReceiver(this);
+    this.#recovery = new ConnectionRecovery(this);
     this.adopt(this.members.lead(connection.cid, init.address), connection, login);
   }
 
@@ -217,10 +221,13 @@ export class IscsiSession {
       ? new Retransmission(this, connection)
       : this.#receiver;
     this.members.enter(member, connection);
+    this.window.take(login.expCmdSn | 0, login.maxCmdSn | 0);
+    this.window.held = false;
     member.keepalive = new Keepalive(connection, this.clock, this.timeouts, {
       ping: () => this.#control.of(connection).pings.ping(),
       silent: () => this.#onSilent(connection),
     });
+    this.sendWaiting();
   }
 
   /** Ends the session at once with a TCP reset. Every outstanding command is lost; nothing is sent any more. */
@@ -342,22 +349,25 @@ export class IscsiSession {
     this.fail(connection, connectionLost(place, connection.partial, error));
   }
 
-  /** A connection has failed. At ErrorRecoveryLevel 0 that is the end of the session (§7.14). */
+  /** A connection has failed: the end of the session, or the beginning of a recovery (§7.14). */
   fail(connection: Connection, cause: OrionError): void {
     if (this.#state === SessionState.Closing && this.members.live.length > 1) {
       // The target ends the connections one by one while the session is logged out.
-      if (this.#control.connection !== connection) return this.#drop(connection, cause);
+      if (this.#control.connection !== connection) {
+        return this.members.drop(this.members.of(connection), connection, cause);
+      }
     }
-    this.destroy(cause);
+    if (!this.#recovery.take(connection, cause)) this.destroy(cause);
   }
 
-  #drop(connection: Connection, cause: Error): void {
-    const member = this.members.of(connection);
-    member.keepalive?.stop();
-    member.step('lost');
-    this.members.leave(connection);
-    connection.destroy(cause);
-    this.tasks.flushed(connection);
+  /** Lost connections are being replaced: commands may wait for that. */
+  get recovering(): boolean {
+    return this.#recovery.active;
+  }
+
+  /** Where requests go that are no SCSI commands. */
+  channel(connection: Connection): ControlChannel {
+    return this.#control.of(connection).channel;
   }
 
   #onSilent(connection: Connection): void {

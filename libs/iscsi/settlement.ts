@@ -104,6 +104,7 @@ export class Settlement {
   /** The owner gets it back with `error`; its tag stays taken until the target answers. */
   giveUp(task: Task, error: OrionError): void {
     const owner = this.#detach(task);
+    task.immediate = owner instanceof ControlRequest;
     owner.taskLost(task, error);
     this.table.abandon(task);
   }

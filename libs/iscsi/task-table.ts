@@ -102,6 +102,8 @@ export class Task extends WheelEntry {
   retries = 0;
   /** R2Ts of it are not answered any more: the target wants no data for what it aborts (§4.2.3.4). */
   dataStopped = false;
+  /** A request of the session that was given up: its number is not its own. */
+  immediate = false;
   /** It stands in the queue for the command window. */
   queued = false;
   /** It is to be given up with this as soon as no memory of it is in use. */

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { NO_DEADLINE } from '../block/device.ts';
+import { IscsiLun } from './lun.ts';
 import { Opcode } from './pdu/opcodes.ts';
-import { pattern, type Rig, rig, write } from './testing/fake-session.ts';
+import { facts, pattern, type Rig, rig, watch, write } from './testing/fake-session.ts';
 import { settle } from './testing/fake-target.ts';
 
 const BUSY = 0x08;
@@ -102,6 +104,31 @@ describe('the window of a logical unit', () => {
     expect(all.filter(({ state }) => state === 'unknown')).toHaveLength(2);
     expect([...all, ...waiting].filter(({ state }) => state === 'not-executed')).toHaveLength(14);
     expect(r.commands()).toHaveLength(sent);
+    expect(r.session.stats.inflight).toBe(0);
+  });
+
+  test('what was given up while it waited is not sent when its task serves another unit', async () => {
+    const { r, answerAll } = await narrow(1);
+    const first = Array.from({ length: 4 }, () => write(r, 0, pattern(512)));
+    await settle();
+    const waiting = Array.from({ length: 4 }, () => write(r, 512, pattern(512)));
+    r.lun.abandon();
+    await settle();
+    expect(waiting.every(({ state }) => state === 'not-executed')).toBe(true);
+    const other = new IscsiLun(r.session, Buffer.from('0002000000000000', 'hex'), facts);
+    const sent = r.commands().length;
+    const others = Array.from({ length: 8 }, () =>
+      watch(other.write(0, pattern(512), 0, NO_DEADLINE)),
+    );
+    const last = write(r, 1024, pattern(512));
+    for (let i = 0; i < 100; i++) {
+      await answerAll();
+      await r.clock.advance(50);
+    }
+    expect([...others, last].every(({ state }) => state === 'done')).toBe(true);
+    expect(first.every(({ state }) => state !== 'pending')).toBe(true);
+    const luns = r.commands().slice(sent);
+    expect(luns.filter(({ cdb }) => cdb.readUInt32BE(2) === 1)).toHaveLength(0);
     expect(r.session.stats.inflight).toBe(0);
   });
 

@@ -382,12 +382,15 @@ export class IscsiLun implements PathDevice, TaskOwner {
    * this path was still on its way to the target then. Late answers are ignored.
    */
   abandon(): void {
+    // What is given up makes room: nothing may be sent into it that is then given up as sent before the reset.
+    this.#window.hold();
     for (const task of this.session.commandsOf(this.lun)) {
       const reset = this.#resetCmdSn;
       if (reset !== null && task.firstSeq !== 0 && ((task.cmdSn - reset) | 0) >= 0) continue;
       this.session.abandon(task, iscsiErrors.make('ISCSI_LUN_RESET', { fields: this.#fields() }));
     }
     this.#resetCmdSn = null;
+    this.#window.release();
   }
 
   /** Takes no more I/O. The session is not the device's to end. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { seededRng } from '../core/rng.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import type { Network } from '../wire/network.ts';
-import { discover, groupsOf, parseSendTargets } from './discovery.ts';
+import { discover, groupsOf, parseSendTargets, sendTargets } from './discovery.ts';
 import { makeIsid } from './isid.ts';
 import { openSession } from './open-session.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
@@ -239,6 +239,15 @@ describe('discovery', () => {
     expect(sent.map(({ pdu }) => pdu.ttt)).toEqual([RESERVED_TAG, 71, 72]);
     expect(sent.map(({ data }) => data.length > 0)).toEqual([true, false, false]);
     expect(sent.every(({ pdu }) => pdu.final)).toBe(true);
+  });
+
+  test('a normal session may ask for the portals of its own target', async () => {
+    const target = new FakeTarget();
+    answers(target, [[LIST.subarray(0, LIST.length / 2), {}]]);
+    const session = await login(target);
+    const found = await sendTargets(session, '');
+    expect(found.map(({ name }) => name)).toEqual(['iqn.2026-11.lab:a']);
+    expect(text(target.of(Opcode.TextRequest)[0]!.data)).toEqual([['SendTargets', '']]);
   });
 
   test('addresses belong to the target before them, in every form of the RFC', () => {

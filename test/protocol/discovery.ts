@@ -11,9 +11,13 @@ export const discoveryRows: Group = {
   rows: [
     done(
       ['D01', '§11.10, appendix C', 'YY'],
-      'SendTargets=All is asked in a discovery session, in one final text request without a target tag.',
+      'SendTargets=All is asked in a discovery session, a name or nothing where less is wanted, in one final text request without a target tag.',
       [tgt, LISTS],
       [rules, 'an answer to SendTargets in several parts is asked for part by part'],
+      [
+        'libs/iscsi/negotiation-rules.test.ts',
+        'a normal session may ask for the portals of its own target',
+      ],
     ),
     done(
       ['D02', '§11.10.4, §11.11', 'NY'],

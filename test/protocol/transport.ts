@@ -100,6 +100,10 @@ export const transport: Group = {
         'a target that is killed loses the session at once; one that is frozen is found out by pings',
       ],
       [negotiation, 'a portal that takes no connection is given up in time'],
+      [
+        'libs/wire/node-network.test.ts',
+        'a connection sends without delay, and notices by itself a peer that has vanished',
+      ],
     ),
   ],
 };

@@ -92,6 +92,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
   /** What the device knows of WRITE SAME: found out by trying. */
   writeSameForm: WriteSameForm = WriteSameForm.Long;
   noWriteSameUnmap = false;
+  /** Of GET LBA STATUS: where the capabilities say so, until it is refused. */
+  knowsLbaStatus: boolean;
   #dpoFua: boolean;
   #closed = false;
   /** CmdSN of the last LOGICAL UNIT RESET that was carried out: commands before it are gone. */
@@ -110,6 +112,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#commandBytes = facts.commandBytes;
     this.#timeoutMs = session.timeouts.commandMs;
     this.#dpoFua = facts.dpoFua;
+    this.knowsLbaStatus = facts.caps.extents;
     this.#window = new LunWindow(session, this, facts.quirks.depth);
     this.reservations = new LunReservations(session, lun, {
       onSense: (sense) => this.#watch.hear(sense),

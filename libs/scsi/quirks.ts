@@ -88,6 +88,7 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     quirks: {},
     reasons: [
       'Kernels before 5.11 tell no offset with a miscompare: the blocks are read and compared then, as with every device that leaves it out.',
+      'The extended header of REPORT TARGET PORT GROUPS is not counted in its length, so the last port of the last group is cut off (seen with 6.1): groups are found by number before port.',
       'EXTENDED COPY takes one segment a command: its operating parameters say so, and are asked for.',
     ],
   },

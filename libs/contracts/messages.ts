@@ -125,9 +125,16 @@ export type SealRequest = Static<typeof SealRequest>;
 export const SealReply = T.Object({
   /** Slots of the volume that this worker holds, each with the incarnation it was claimed with. */
   slots: T.Array(
-    T.Object({ slot: T.Integer({ minimum: 0 }), incarnation: T.Integer({ minimum: 0 }) }),
+    T.Object({
+      slot: T.Integer({ minimum: 0 }),
+      incarnation: T.Integer({ minimum: 0 }),
+      /** After the last command of the older epoch the target has made durable what its cache held. */
+      flushed: T.Boolean(),
+    }),
   ),
   inflight: T.Integer({ minimum: 0 }),
+  /** This process has logged in for the volume before. */
+  served: T.Boolean(),
 });
 export type SealReply = Static<typeof SealReply>;
 

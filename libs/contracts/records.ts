@@ -34,6 +34,8 @@ export const SlotRecord = T.Object({
     T.Literal('fencing'),
     T.Literal('disabled'),
   ]),
+  /** Its session has seen all that happened to the target since the volume's last restart of it was noted; see `cache`. */
+  witness: T.Optional(T.Boolean()),
 });
 export type SlotRecord = Static<typeof SlotRecord>;
 
@@ -52,6 +54,11 @@ export const VolumeRecord = T.Object({
   /** `sealing`: the new owner still makes sure that nothing of an older epoch is in flight. */
   state: T.Union([T.Literal('active'), T.Literal('sealing')]),
   slots: T.Array(SlotRecord, { maxItems: RECORD_SLOTS_MAX }),
+  /**
+   * `dirty`: the owner may have acknowledged what stands in a volatile cache of the target. `lost`: that may be gone, and no
+   * flush has failed for it yet. Absent: all is durable, as far as owners went in good order.
+   */
+  cache: T.Optional(T.Union([T.Literal('dirty'), T.Literal('lost')])),
   /** Identity found at first attach (VPD 83h designator, hex); a path that shows another never joins. */
   wwid: T.String({ maxLength: 512 }),
 });

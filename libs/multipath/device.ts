@@ -1,18 +1,25 @@
-import type { BlockCapabilities, BlockDevice, Extent, IoContext } from '../block/device.ts';
+import {
+  type BlockCapabilities,
+  type BlockDevice,
+  type Extent,
+  type IoContext,
+  NO_DEADLINE,
+} from '../block/device.ts';
 import { assert } from '../core/assert.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
 import { isOrionError, type OrionError } from '../core/errors.ts';
-import type { Rng } from '../core/rng.ts';
+import { CacheWatch } from './cache-watch.ts';
 import { resolveCompareAndWrite } from './compare-outcome.ts';
 import { multipathErrors } from './errors.ts';
-import { FlushGuard, type FlushMark } from './flush-guard.ts';
+import type { FlushMark } from './flush-guard.ts';
+import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
 import type { PathDevice, UnitAttention } from './path.ts';
 import { PathState } from './path.ts';
 import { NO_RESET, PathEntry, type PathMeta } from './path-entry.ts';
 import { PathMap } from './path-map.ts';
 import { RangeLock } from './range-lock.ts';
 import { IoRequest, RequestKind, type RequestOwner, type RequestResult } from './request.ts';
-import { makeSelector, type Policy, type Selector } from './selectors.ts';
+import { makeSelector, type Selector } from './selectors.ts';
 import { WaitingRoom } from './waiting-room.ts';
 
 /** Pause before an attempt that the target turned away (busy, becoming ready) is repeated; doubles to the maximum. */
@@ -25,37 +32,10 @@ const LOST_DRAIN_MS = 30_000;
 /** POWER ON, RESET, OR BUS DEVICE RESET OCCURRED and its kin (SPC-4 annex F: 29h). */
 const ASC_POWER_ON_OR_RESET = 0x29;
 
+const NO_WITNESS = 'no path was left that would know of a restart of the target';
+
 /** How often time limits of waiting requests and idle paths are looked at. */
 const TICK_MS = 250;
-
-export interface MultipathOptions {
-  readonly name: string;
-  readonly caps: BlockCapabilities;
-  readonly clock: Clock;
-  readonly rng: Rng;
-  readonly policy: Policy;
-  /** How long an I/O may wait for a usable path before it fails. */
-  readonly noPathRetryMs: number;
-  /** Bytes that may wait for a path. */
-  readonly noPathQueueBytes: number;
-  /** An idle path is asked for a sign of life this long after its last good answer. */
-  readonly probeIdleMs: number;
-  /** A path is gone. The owner fences it (`needsFence`, `fenced`) and brings a new one (`addPath`). */
-  readonly onPathLost: (slot: number, cause: Error) => void;
-  readonly onEvent?: (event: MultipathEvent) => void;
-}
-
-type PathEventKind = 'path-added' | 'path-lost' | 'path-removed' | 'attention' | 'resized';
-
-export type MultipathEvent =
-  | { readonly kind: PathEventKind; readonly slot: number; readonly text: string }
-  | { readonly kind: 'cache-may-be-lost'; text: string };
-
-export interface MultipathCounters {
-  failovers: number;
-  retries: number;
-  unknownWrites: number;
-}
 
 /**
  * A volume over several paths. Every I/O goes to one usable path; when that path fails, what is certain is retried
@@ -72,7 +52,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   readonly #select: Selector;
   readonly #lock = new RangeLock<IoRequest>();
   readonly #room: WaitingRoom;
-  readonly #guard: FlushGuard;
+  readonly #cache: CacheWatch;
   readonly #tick: Timer;
   /** Reasons for which I/O is held back now. */
   #holds = 0;
@@ -86,7 +66,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#select = makeSelector(options.policy, options.rng);
     this.#paths = new PathMap(options.clock, options.probeIdleMs);
     this.#room = new WaitingRoom(options.noPathQueueBytes);
-    this.#guard = new FlushGuard(options.caps.volatileCache);
+    this.#cache = new CacheWatch(options.caps.volatileCache, options.cacheMayBeLost ?? false);
+    this.#paths.onProbed = (entry, sentMs) => this.#cache.answered(entry, sentMs);
     this.#tick = every(options.clock, TICK_MS, () => this.#onTick());
   }
 
@@ -129,11 +110,11 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   }
 
   async flush(io: IoContext): Promise<void> {
-    const mark: FlushMark = this.#guard.begin();
+    const mark: FlushMark = this.#cache.begin();
     const request = new IoRequest(this, RequestKind.Flush, 0, 0, 0, io);
     this.dispatch(request);
     await request.promise;
-    if (!this.#guard.complete(mark)) {
+    if (!this.#cache.complete(mark)) {
       throw multipathErrors.make('MULTIPATH_CACHE_LOST', { fields: { volume: this.name } });
     }
   }
@@ -169,12 +150,18 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     return this.#paths.unknownCount;
   }
 
+  /** Acknowledged writes may be gone, and no flush has said so yet. */
+  get cacheLossPending(): boolean {
+    return this.#cache.lossPending;
+  }
+
   /** `wasReset`: the unit was reset by us after this path had logged in, and may report that on it. */
   addPath(slot: number, device: PathDevice, meta: PathMeta, wasReset = false): void {
     assert(!this.#closed, 'paths are added to an open volume');
     const entry = new PathEntry(slot, device, meta, this.#clock.nowMs());
     if (wasReset) entry.resetAtMs = entry.lastGoodMs;
     this.#paths.add(entry);
+    this.#cache.add(entry);
     this.#event('path-added', entry, `${meta.portal} through ${meta.worker}`);
     device.onLost((cause) => this.#lose(entry, cause));
     device.onUnitAttention((attention) => this.#attention(entry, attention));
@@ -220,6 +207,15 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#release();
   }
 
+  /** While I/O is held back: has the target make durable what was acknowledged. False when that is not certain. */
+  async emptyCache(): Promise<boolean> {
+    const mark = this.#cache.begin();
+    const [path] = this.#cache.forFlush(this.#paths.usable);
+    if (path === undefined) return !this.#cache.lossPending && !this.#cache.dirty;
+    await path.device.flush(NO_DEADLINE);
+    return this.#cache.complete(mark);
+  }
+
   /** Takes a path out in good order: no new I/O, waits for what is in flight. False when the time was up. */
   async retire(slot: number, timeoutMs: number): Promise<boolean> {
     const entry = this.#paths.get(slot);
@@ -233,6 +229,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
       return false;
     }
     this.#paths.remove(entry);
+    if (this.#cache.remove(entry)) this.#tellOfCache(NO_WITNESS);
     this.#event('path-removed', entry, 'moved in good order');
     return true;
   }
@@ -248,7 +245,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   /** Sends a request over a usable path, or lets it wait for one. */
   dispatch(request: IoRequest): void {
     if (this.#closed) return this.#finish(request, this.#closedError());
-    const usable = this.#paths.usable;
+    const { usable: all } = this.#paths;
+    const usable = request.kind === RequestKind.Flush ? this.#cache.forFlush(all) : all;
     if (usable.length === 0 || this.#holds > 0) return this.#wait(request);
     const path = this.#select(usable, request.changes, request.length);
     request.path = path;
@@ -287,12 +285,13 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     path.end(request.length);
     request.span?.end(now, request.place);
     path.lastGoodMs = now;
+    if (this.#cache.unproven) this.#cache.answered(path, request.sentMs);
     if (request.sentMs >= path.resetAtMs) path.resetAtMs = NO_RESET;
     path.sample(request.changes, request.length, now - request.sentMs);
     if (request.changes) {
       path.writes += 1;
       this.#lock.release(request);
-      this.#guard.wrote();
+      this.#cache.wrote();
     } else path.reads += 1;
     this.#paths.ended(path);
     request.resolve(result);
@@ -380,9 +379,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     if (!this.#paths.lose(entry)) return;
     entry.lastError = cause.message;
     this.counters.failovers += 1;
-    if (this.#paths.readyCount === 0) {
-      this.#cacheMayBeLost('no path was left that would have reported a restart of the target');
-    }
+    if (this.#cache.remove(entry)) this.#tellOfCache(NO_WITNESS);
     this.#event('path-lost', entry, cause.message);
     if (!this.#closed) this.#options.onPathLost(entry.slot, cause);
   }
@@ -393,9 +390,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#release();
     this.#event('attention', entry, attention.text);
     if (attention.asc !== ASC_POWER_ON_OR_RESET) return;
-    if (entry.resetAtMs === NO_RESET) {
-      this.#cacheMayBeLost(`the target reported: ${attention.text}`);
-    }
+    if (entry.resetAtMs !== NO_RESET || !this.#cache.cacheMayBeLost()) return;
+    this.#tellOfCache(`the target reported: ${attention.text}`);
   }
 
   /** Grows when every path shows the new size; never shrinks: what clients were promised cannot be taken back. */
@@ -406,8 +402,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#event('resized', entry, `${agreed} bytes on all paths`);
   }
 
-  #cacheMayBeLost(text: string): void {
-    if (this.#guard.cacheMayBeLost()) this.#options.onEvent?.({ kind: 'cache-may-be-lost', text });
+  #tellOfCache(text: string): void {
+    this.#options.onEvent?.({ kind: 'cache-may-be-lost', text });
   }
 
   #release(): void {

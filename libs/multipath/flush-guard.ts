@@ -7,11 +7,13 @@ export class FlushGuard {
   /** Counts acknowledged writes that a flush has still to cover. */
   #writes = 0;
   #flushedWrites = 0;
-  #losses = 0;
+  #losses: number;
   #reportedLosses = 0;
 
-  constructor(volatileCache: boolean) {
+  /** `mayBeLost`: the cache may have been lost before. */
+  constructor(volatileCache: boolean, mayBeLost = false) {
     this.#volatile = volatileCache;
+    this.#losses = volatileCache && mayBeLost ? 1 : 0;
   }
 
   get dirty(): boolean {

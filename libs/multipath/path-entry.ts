@@ -40,6 +40,9 @@ export class PathEntry {
   /** When the last GOOD answer came: any answer counts as a check. */
   lastGoodMs: number;
   probing = false;
+  readonly addedMs: number;
+  /** It is known to have seen all that happened to the target's cache; see CacheWatch. */
+  witness = true;
   /** Something was heard that puts its state in doubt. */
   probeSoon = false;
   /**
@@ -57,6 +60,7 @@ export class PathEntry {
     this.device = device;
     this.meta = meta;
     this.lastGoodMs = nowMs;
+    this.addedMs = nowMs;
     this.access = device.access ?? ANY_ACCESS;
     this.sizeBytes = device.caps.sizeBytes;
     this.state = this.servingState;

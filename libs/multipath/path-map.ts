@@ -29,6 +29,9 @@ export class PathMap {
   /** Paths that could take I/O now, whether or not there are better ones. */
   readyCount = 0;
 
+  /** A probe that was sent at `sentMs` was answered well. */
+  onProbed: (entry: PathEntry, sentMs: number) => void = () => {};
+
   /** An idle path is asked whether it still works after `probeIdleMs` without a good answer. */
   constructor(clock: Clock, probeIdleMs: number) {
     this.#clock = clock;
@@ -179,7 +182,10 @@ export class PathMap {
       entry.probing = true;
       entry.probeSoon = false;
       entry.device.probe(NO_DEADLINE).then(
-        () => this.#probed(entry, null),
+        () => {
+          this.#probed(entry, null);
+          this.onProbed(entry, nowMs);
+        },
         (error) => this.#probed(entry, error),
       );
     }

@@ -122,6 +122,7 @@ export class Registry {
       lun: plan.lun,
       slots: slots.slice(0, RECORD_SLOTS_MAX),
       wwid: same ? old.wwid : '',
+      ...(same && old.cache !== undefined ? { cache: old.cache } : {}),
     };
   }
 

@@ -3,6 +3,7 @@ import type { Logger } from '#telemetry/log.ts';
 import type { Ownership } from './ownership.ts';
 import type { Workers } from './workers.ts';
 
+/** For the commands of the older epoch to end. */
 const SEAL_TIMEOUT_MS = 1_000;
 
 export interface SealOptions {
@@ -19,6 +20,10 @@ export interface Sealed {
    * the very incarnation that the record calls settled.
    */
   readonly clean: ReadonlySet<number>;
+  /** A session that saw all that happened to the target has made durable what the older epoch had acknowledged. */
+  readonly flushed: boolean;
+  /** A worker has served the volume before, of which the record may know nothing. */
+  readonly served: boolean;
   /** The newest epoch that anybody knows. */
   readonly newest: number;
 }
@@ -30,13 +35,18 @@ export async function sealVolume(options: SealOptions): Promise<Sealed> {
   const asked = new Set(workers.alive().map(({ id }) => id));
   for (const { worker } of slots) if (worker !== '') asked.add(worker);
   const drained = new Set<string>();
+  const emptied = new Set<string>();
   let newest = epoch;
+  let served = false;
   await Promise.all(
     [...asked].map(async (worker) => {
       try {
         const reply = await workers.seal(worker, name, epoch, SEAL_TIMEOUT_MS);
-        for (const { slot, incarnation } of reply.slots)
+        served ||= reply.served;
+        for (const { slot, incarnation, flushed } of reply.slots) {
           drained.add(`${worker}/${slot}/${incarnation}`);
+          if (flushed) emptied.add(`${worker}/${slot}/${incarnation}`);
+        }
       } catch (error) {
         newest = Math.max(newest, epochSeen(error));
         log.warn({ worker, err: errorText(error) }, 'worker did not seal the older epoch');
@@ -49,7 +59,11 @@ export async function sealVolume(options: SealOptions): Promise<Sealed> {
       (incarnation === 0 && !mayReset) ||
       (state === 'assigned' && drained.has(`${worker}/${slot}/${incarnation}`)),
   );
-  return { clean: new Set(clean.map(({ slot }) => slot)), newest };
+  const flushed = slots.some(
+    ({ slot, worker, incarnation, state, witness }) =>
+      state === 'assigned' && witness === true && emptied.has(`${worker}/${slot}/${incarnation}`),
+  );
+  return { flushed, served, clean: new Set(clean.map(({ slot }) => slot)), newest };
 }
 
 /** The epoch that a worker has seen, when it refused ours as stale; else 0. */

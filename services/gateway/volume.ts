@@ -11,7 +11,9 @@ import type { Rng } from '#core/rng.ts';
 import { MultipathDevice } from '#multipath/device.ts';
 import { multipathErrors } from '#multipath/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { CacheRecord, withCache } from './cache-record.ts';
 import { gatewayErrors } from './errors.ts';
+import { giveBack } from './give-back.ts';
 import type { Ownership } from './ownership.ts';
 import { pathStatus } from './path-status.ts';
 import { PathTroubles } from './path-troubles.ts';
@@ -63,6 +65,8 @@ export class Volume implements FailoverPorts {
   readonly #unwanted = new Set<number>();
   /** Slots that an older epoch may still write through. */
   #unclean = 0;
+  readonly #cache: CacheRecord;
+  #inheritsLoss = false;
   #ready = false;
   #rebalancer: Timer | null = null;
 
@@ -72,6 +76,7 @@ export class Volume implements FailoverPorts {
     this.#options = options;
     this.#log = options.log.child({ volume: this.name });
     this.#troubles = new PathTroubles(this.#log);
+    this.#cache = new CacheRecord(options.ownership, this.#log);
     this.#failover = new Failover({
       ports: this,
       clock,
@@ -102,8 +107,11 @@ export class Volume implements FailoverPorts {
   async activate(): Promise<void> {
     const { ownership, workers, clock, plan } = this.#options;
     const mayReset = plan.volume.allow_lun_reset;
-    const { clean, newest } = await sealVolume({ ownership, workers, log: this.#log, mayReset });
+    const sealed = await sealVolume({ ownership, workers, log: this.#log, mayReset });
+    const { clean, newest } = sealed;
     if (newest > ownership.epoch) await this.#skipEpochs(newest);
+    this.#inheritsLoss = this.#cache.inheritsLoss(sealed);
+    if (this.#inheritsLoss) await this.#cache.inherit();
     const slots = ownership.record.slots;
     for (const { slot, state } of slots) if (state === 'disabled') this.#unwanted.add(slot);
     this.#unclean = slots.filter(({ slot }) => !clean.has(slot)).length;
@@ -112,7 +120,10 @@ export class Volume implements FailoverPorts {
       const onFenced = mustFence ? () => this.#cleaned() : undefined;
       void this.#recover(slot, mustFence, onFenced); // it handles what goes wrong
     }
-    this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => this.#rebalance());
+    this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => {
+      this.#noteCache();
+      this.#rebalance();
+    });
   }
 
   /**
@@ -143,11 +154,11 @@ export class Volume implements FailoverPorts {
   }
 
   #checkReady(): void {
-    const usable = this.#map !== null && this.#map.readyCount > 0 && this.#unclean === 0;
-    if (!usable || this.#ready) return;
+    const map = this.#map;
+    if (map === null || map.readyCount === 0 || this.#unclean > 0 || this.#ready) return;
     this.#ready = true;
     this.#options.ownership
-      .change((record) => ({ ...record, state: 'active' }))
+      .change((record) => withCache(map, { ...record, state: 'active' }))
       .then(
         () => this.#options.onReady(this),
         (error) => this.#lostOwnership(error),
@@ -179,7 +190,7 @@ export class Volume implements FailoverPorts {
   assign(slot: number, worker: string): Promise<SlotRecord> {
     const { ownership } = this.#options;
     const incarnation = ownership.slot(slot).incarnation + 1;
-    return ownership.changeSlot(slot, { worker, incarnation, state: 'fencing' });
+    return ownership.changeSlot(slot, { worker, incarnation, state: 'fencing', witness: false });
   }
 
   claim(record: SlotRecord, anyPortal: boolean): Promise<ClaimReply> {
@@ -251,7 +262,14 @@ export class Volume implements FailoverPorts {
   }
 
   async settle(slot: number, reply: ClaimReply): Promise<void> {
-    await this.#options.ownership.changeSlot(slot, { state: 'assigned', tpgt: reply.tpgt });
+    const { tpgt } = reply;
+    const map = this.#map;
+    await this.#options.ownership.change((record) => {
+      const slots = record.slots.map((old) =>
+        old.slot === slot ? { ...old, state: 'assigned' as const, tpgt } : old,
+      );
+      return map === null ? { ...record, slots } : withCache(map, { ...record, slots });
+    });
   }
 
   async serve(record: SlotRecord, reply: ClaimReply): Promise<void> {
@@ -272,7 +290,12 @@ export class Volume implements FailoverPorts {
     this.#troubles.over(record.slot);
     const wasReset = this.#resetsAtLogin.get(record.slot) !== this.#resets;
     map.addPath(record.slot, device, { portal: reply.portal, worker: record.worker }, wasReset);
+    this.#noteCache();
     this.#checkReady();
+  }
+
+  #noteCache(): void {
+    if (this.#map !== null && this.#ready) this.#cache.note(this.#map);
   }
 
   release(record: SlotRecord): Promise<void> {
@@ -291,6 +314,7 @@ export class Volume implements FailoverPorts {
     this.#map = new MultipathDevice({
       name: volume.name,
       caps: { ...caps, readOnly: caps.readOnly || volume.read_only },
+      cacheMayBeLost: this.#inheritsLoss,
       clock,
       rng,
       policy: volume.policy,
@@ -303,8 +327,10 @@ export class Volume implements FailoverPorts {
       },
       onEvent: ({ kind, text, ...where }) => {
         const line = `${kind.replaceAll('-', ' ')}: ${text}`;
-        if (kind === 'cache-may-be-lost') this.#log.warn(where, line);
-        else if (kind !== 'path-lost') this.#log.info(where, line);
+        if (kind === 'cache-may-be-lost') {
+          this.#log.warn(where, line);
+          this.#noteCache();
+        } else if (kind !== 'path-lost') this.#log.info(where, line);
         if (kind === 'attention') this.#checkReady(); // the first path may serve from now on
       },
     });
@@ -373,26 +399,6 @@ export class Volume implements FailoverPorts {
     return reconnectPath({ volume: this.name, map: this.#map, clock, noPathRetryMs, move }, slot);
   }
 
-  /** Logs out of every path that has nothing in flight, and notes that the next owner has nothing to fence there. */
-  async #giveBack(map: MultipathDevice): Promise<void> {
-    const { ownership } = this.#options;
-    const drained = new Set(
-      map.paths
-        .filter(({ state, outstanding }) => WORKING.has(state) && outstanding === 0)
-        .map(({ slot }) => slot),
-    );
-    for (const record of ownership.record.slots) {
-      if (record.state !== 'assigned' || !drained.has(record.slot)) continue;
-      try {
-        await this.release(record);
-        await ownership.changeSlot(record.slot, { state: 'idle' });
-      } catch (error) {
-        // The next owner fences it, then.
-        this.#log.warn({ slot: record.slot, err: errorText(error) }, 'a path was not given back');
-      }
-    }
-  }
-
   // ---- what people see
 
   status(): VolumeStatus {
@@ -425,8 +431,14 @@ export class Volume implements FailoverPorts {
     this.#stop.abort();
     this.#rebalancer?.cancel();
     if (options.release && this.#map !== null) {
-      await this.#map.quiesce(RETIRE_TIMEOUT_MS);
-      await this.#giveBack(this.#map);
+      const { clock, ownership } = this.#options;
+      await giveBack(this.#map, {
+        clock,
+        ownership,
+        cache: this.#cache,
+        log: this.#log,
+        release: (record) => this.release(record),
+      });
     }
     await this.#map?.close();
   }

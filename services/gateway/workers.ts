@@ -17,6 +17,9 @@ import { gatewayErrors } from './errors.ts';
 /** Beyond the time that the worker was given, for the message itself. */
 const REPLY_GRACE_MS = 500;
 
+/** Beyond it, for the target's cache when an older epoch is sealed. */
+const SEAL_FLUSH_MS_MAX = 2_000;
+
 export interface WorkersOptions {
   readonly bus: Bus;
   readonly subjects: Subjects;
@@ -98,7 +101,7 @@ export class Workers {
     const reply = await bus.request(
       subjects.seal(worker),
       { volume, epoch, timeoutMs },
-      { timeoutMs: timeoutMs + REPLY_GRACE_MS },
+      { timeoutMs: timeoutMs + REPLY_GRACE_MS + SEAL_FLUSH_MS_MAX },
     );
     return checked(SealReply, reply, 'answer to a seal');
   }

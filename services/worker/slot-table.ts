@@ -30,6 +30,9 @@ import type { TargetLogins } from './target-logins.ts';
 /** How often a seal looks whether the older epoch has drained. */
 const DRAIN_POLL_MS = 5;
 
+/** Time that the target has to empty its cache when an older epoch is sealed. */
+const SEAL_FLUSH_MS = 2_000;
+
 /** Time that an orderly logout may take before the connection is simply dropped. */
 const LOGOUT_TIMEOUT_MS = 2_000;
 
@@ -180,11 +183,7 @@ export class SlotTable implements PathHost {
     );
     try {
       const deadlineMs = clock.nowMs() + timeoutMs;
-      const profile = logins.profile(target);
-      const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), {
-        deadlineMs,
-        profile,
-      });
+      const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), { deadlineMs });
       return { session, lun, portal };
     } catch (error) {
       session.destroy(error as Error);
@@ -262,8 +261,24 @@ export class SlotTable implements PathHost {
       }
       await sleep(clock, DRAIN_POLL_MS);
     }
-    const slots = mine().map(({ slot, incarnation }) => ({ slot, incarnation }));
-    return { slots, inflight: 0 };
+    const served = [...this.#claims.keys()].some((key) =>
+      key.startsWith(slotKey(request.volume, '')),
+    );
+    const slots = await Promise.all(mine().map((held) => this.#sealed(held)));
+    return { slots, inflight: 0, served };
+  }
+
+  /** What the older epoch had acknowledged is made durable while its session, which knows of a restart, still lives. */
+  async #sealed(held: HeldSlot): Promise<SealReply['slots'][number]> {
+    const { clock } = this.#options;
+    const deadlineMs = clock.nowMs() + SEAL_FLUSH_MS;
+    const flushing = held.lun.flush({ deadlineMs, client: 'seal' }).then(
+      () => true,
+      // The new owner counts what was not flushed as lost, and says so.
+      () => false,
+    );
+    const flushed = await Promise.race([flushing, sleep(clock, SEAL_FLUSH_MS).then(() => false)]);
+    return { slot: held.slot, incarnation: held.incarnation, flushed };
   }
 
   sessions(nowMs: number): SessionStatus[] {
@@ -354,6 +369,6 @@ async function firstOf(
   throw last;
 }
 
-function slotKey(volume: string, slot: number): string {
+function slotKey(volume: string, slot: number | ''): string {
   return `${volume}\n${slot}`;
 }

@@ -22,6 +22,8 @@ export interface SimOptions {
   readonly workers?: number;
   readonly gateways?: number;
   readonly behaviour?: TargetBehaviour;
+  /** The target has a write cache, which it loses with its power. */
+  readonly writeCache?: boolean;
   /** False switches the protection off, to see that the judge then finds what it must. */
   readonly fencing?: boolean;
   readonly sizeBytes?: number;
@@ -43,6 +45,8 @@ export class SimCluster {
   readonly hub: MemoryBusHub;
   config: OrionConfig;
   target!: Target;
+  /** The target loses what was not flushed, now. */
+  onCacheLost: () => void = () => {};
   readonly #options: SimOptions;
   readonly #processes = new Map<string, Process>();
   readonly #cores = new Map<string, GatewayCore>();
@@ -88,7 +92,13 @@ export class SimCluster {
       rng: seededRng(this.rng.u32()),
       targetName: this.config.targets[0]!.name,
       portals,
-      luns: [{ lun: LUN, sizeBytes: this.#options.sizeBytes ?? 1024 * 1024 }],
+      luns: [
+        {
+          lun: LUN,
+          sizeBytes: this.#options.sizeBytes ?? 1024 * 1024,
+          writeCache: this.#options.writeCache ?? false,
+        },
+      ],
       behaviour: this.#options.behaviour ?? {},
       recordWrites: true,
     });
@@ -117,8 +127,10 @@ export class SimCluster {
   }
 
   /** One restart at a time; another one asked for meanwhile is the same one. */
-  restartTarget(downMs: number): Promise<void> {
-    this.#restart ??= this.target.restart({ downMs }).finally(() => {
+  restartTarget(downMs: number, loseCache = false): Promise<void> {
+    if (this.#restart !== null) return this.#restart;
+    if (loseCache) this.onCacheLost();
+    this.#restart = this.target.restart({ downMs, loseCache }).finally(() => {
       this.#restart = null;
     });
     return this.#restart;

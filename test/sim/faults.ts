@@ -75,6 +75,9 @@ export const MISFORTUNES: Readonly<Record<string, Misfortune>> = {
   'target restarts': async (cluster, rng) => {
     await cluster.restartTarget(intBetween(rng, 0, 2_000));
   },
+  'target loses its power': async (cluster, rng) => {
+    await cluster.restartTarget(intBetween(rng, 0, 2_000), true);
+  },
 };
 
 /** Does one misfortune after the other, sometimes two at a time, until `untilMs`, and notes them in `log`. */

@@ -5,6 +5,15 @@ export interface WriteEvent {
   readonly startMs: number;
   /** When it was acknowledged; Infinity: never (failed, or its client is gone), so it may or may not have happened. */
   ackedMs: number;
+  /** Written with FUA: an acknowledged one survives a loss of the target's cache. */
+  readonly durable?: boolean;
+}
+
+/** A flush of the volume and what its client was told. It is about all that was acknowledged before it began. */
+export interface FlushEvent {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly ok: boolean;
 }
 
 export interface ReadEvent {
@@ -18,11 +27,14 @@ export const UNWRITTEN = 0;
 
 /**
  * The writes and reads of single blocks, each write with a value of its own. `violations` finds every read that no order
- * of the writes allows: a value that nobody wrote, or one that a later write had replaced for certain.
+ * of the writes allows: a value that nobody wrote, or one that a later write had replaced for certain. What the target's
+ * cache held when it lost its power may be gone, unless a flush was told to have succeeded and none to have failed.
  */
 export class History {
   readonly #writes = new Map<number, Map<number, WriteEvent>>();
   readonly #reads = new Map<number, ReadEvent[]>();
+  readonly #flushes: FlushEvent[] = [];
+  readonly #losses: number[] = [];
 
   wrote(block: number, event: WriteEvent): void {
     const writes = this.#writes.get(block) ?? new Map<number, WriteEvent>();
@@ -34,6 +46,19 @@ export class History {
     const reads = this.#reads.get(block);
     if (reads === undefined) this.#reads.set(block, [event]);
     else reads.push(event);
+  }
+
+  flushed(event: FlushEvent): void {
+    this.#flushes.push(event);
+  }
+
+  /** The target lost what was in its cache. */
+  lostCache(atMs: number): void {
+    this.#losses.push(atMs);
+  }
+
+  get flushes(): readonly FlushEvent[] {
+    return this.#flushes;
   }
 
   get acknowledged(): number {
@@ -50,11 +75,28 @@ export class History {
     for (const [block, reads] of this.#reads) {
       const writes = this.#writes.get(block) ?? new Map<number, WriteEvent>();
       for (const read of reads) {
-        const reason = readViolation(read, writes, reads);
+        const mayBeGone = (write: WriteEvent): boolean => this.#mayBeGone(write, read);
+        const reason = readViolation(read, writes, reads, mayBeGone);
         if (reason !== null) found.push(`block ${block}, read at ${read.startMs} ms: ${reason}`);
       }
     }
     return found;
+  }
+
+  #mayBeGone(write: WriteEvent, read: ReadEvent): boolean {
+    return this.#losses.some((lossMs) => {
+      if (lossMs < write.startMs || lossMs > read.endMs) return false;
+      if (write.durable === true && write.ackedMs <= lossMs) return false;
+      // A flush that says "all is safe" about this write binds, also when it is said after the loss ...
+      const promised = this.#flushes.find(
+        ({ ok, startMs, endMs }) => ok && startMs >= write.ackedMs && endMs <= read.startMs,
+      );
+      if (promised === undefined) return true;
+      // ... unless the loss had been told by then.
+      return this.#flushes.some(
+        ({ ok, endMs }) => !ok && endMs >= lossMs && endMs <= promised.endMs,
+      );
+    });
   }
 }
 
@@ -62,6 +104,7 @@ function readViolation(
   read: ReadEvent,
   writes: ReadonlyMap<number, WriteEvent>,
   reads: readonly ReadEvent[],
+  mayBeGone: (write: WriteEvent) => boolean,
 ): string | null {
   const source = writes.get(read.value);
   if (source === undefined && read.value !== UNWRITTEN) {
@@ -74,6 +117,7 @@ function readViolation(
   const settledMs = source === undefined ? Number.NEGATIVE_INFINITY : source.ackedMs;
   for (const later of writes.values()) {
     if (later.startMs <= settledMs || later.value === read.value) continue;
+    if (mayBeGone(later)) continue;
     if (later.ackedMs < read.startMs) {
       return `value ${read.value} (acknowledged at ${settledMs}) stands where ${later.value} was acknowledged at ${later.ackedMs}`;
     }

@@ -35,6 +35,7 @@ export async function simulate(
     gateways: rng.float() < 0.5 ? 1 : 2,
     workers: rng.float() < 0.5 ? 2 : 3,
     fencing: options.fencing ?? true,
+    writeCache: rng.float() < 0.6,
     ...(process.env.SIM_LOG === undefined ? {} : { onLog: (line: string) => lines.push(line) }),
   });
   const { clock } = cluster;

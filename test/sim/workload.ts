@@ -1,4 +1,4 @@
-import { NO_DEADLINE } from '#block/device.ts';
+import { NO_DEADLINE, WriteFlag } from '#block/device.ts';
 import { sleep } from '#core/clock.ts';
 import { intBetween, pick, type Rng } from '#core/rng.ts';
 import type { Volume } from '../../services/gateway/volume.ts';
@@ -10,6 +10,9 @@ export const BLOCKS = 64;
 const SPAN_BLOCKS_MAX = 4;
 const THINK_MS_MAX = 20;
 const NO_VOLUME_PAUSE_MS = 50;
+const FLUSH_SHARE = 0.08;
+const WRITE_SHARE = 0.6;
+const FUA_SHARE = 0.15;
 
 /** Clients that write and read a few blocks over and over, and note what they were told. */
 export class Workload {
@@ -25,6 +28,7 @@ export class Workload {
   constructor(cluster: SimCluster, rng: Rng) {
     this.#cluster = cluster;
     this.#rng = rng;
+    cluster.onCacheLost = () => this.history.lostCache(cluster.clock.nowMs());
   }
 
   start(clients: number): void {
@@ -57,13 +61,18 @@ export class Workload {
     }
   }
 
-  /** One read or write; given up when its gateway dies meanwhile, as a client's connection would be. */
+  /** One read, write or flush; given up when its gateway dies meanwhile, as a client's connection would be. */
   async #operation(): Promise<void> {
     const span = intBetween(this.#rng, 1, SPAN_BLOCKS_MAX);
     const first = intBetween(this.#rng, 0, BLOCKS - span);
     const volume = pick(this.#rng, this.#cluster.volumes);
-    const isWrite = this.#rng.float() < 0.6;
-    const work = isWrite ? this.#write(volume, first, span) : this.read(volume, first, span);
+    const dice = this.#rng.float();
+    const work =
+      dice < FLUSH_SHARE
+        ? this.#flush(volume)
+        : dice < FLUSH_SHARE + WRITE_SHARE
+          ? this.#write(volume, first, span)
+          : this.read(volume, first, span);
     let done = false;
     const finished = work.finally(() => {
       done = true;
@@ -81,21 +90,41 @@ export class Workload {
     const { clock } = this.#cluster;
     const bytes = Buffer.alloc(span * BLOCK_BYTES);
     const events: WriteEvent[] = [];
+    const durable = this.#rng.float() < FUA_SHARE;
     for (let i = 0; i < span; i++) {
       const value = this.#nextValue++;
       fillBlock(bytes, i, value);
-      const event = { value, startMs: clock.nowMs(), ackedMs: Number.POSITIVE_INFINITY };
+      const event = {
+        value,
+        startMs: clock.nowMs(),
+        ackedMs: Number.POSITIVE_INFINITY,
+        durable,
+      };
       events.push(event);
       this.history.wrote(first + i, event);
     }
     try {
-      await volume.device.write(first * BLOCK_BYTES, bytes, 0, NO_DEADLINE);
+      const flags = durable ? WriteFlag.Fua : WriteFlag.None;
+      await volume.device.write(first * BLOCK_BYTES, bytes, flags, NO_DEADLINE);
     } catch {
       return; // told that it failed: it may have happened or not
     }
     // A gateway that died meanwhile has told its client nothing.
     if (!this.#cluster.volumes.includes(volume)) return;
     for (const event of events) event.ackedMs = clock.nowMs();
+  }
+
+  async #flush(volume: Volume): Promise<void> {
+    const { clock } = this.#cluster;
+    const startMs = clock.nowMs();
+    let ok = true;
+    try {
+      await volume.device.flush(NO_DEADLINE);
+    } catch {
+      ok = false;
+    }
+    if (!this.#cluster.volumes.includes(volume)) return;
+    this.history.flushed({ startMs, endMs: clock.nowMs(), ok });
   }
 
   async read(volume: Volume, first: number, span: number): Promise<void> {

@@ -1,0 +1,98 @@
+import { FlushGuard, type FlushMark } from './flush-guard.ts';
+import type { PathEntry } from './path-entry.ts';
+
+/**
+ * Says whether the cache of the target may have been lost under acknowledged writes (failover.md I5).
+ *
+ * A session ends with the power of its target, so one that lives proves that the cache does: a witness. A new session
+ * proves nothing of the time before it, until a witness answers what was sent later: then both have seen the same
+ * target. When the last witness is lost before that, nobody knows what happened in between.
+ */
+export class CacheWatch {
+  readonly #guard: FlushGuard;
+  readonly #volatile: boolean;
+  readonly #live = new Set<PathEntry>();
+  /** Live paths that are no witnesses yet. */
+  #unproven = 0;
+
+  /** `mayBeLost`: what a former owner of the volume had acknowledged may be gone. */
+  constructor(volatileCache: boolean, mayBeLost: boolean) {
+    this.#volatile = volatileCache;
+    this.#guard = new FlushGuard(volatileCache, mayBeLost);
+  }
+
+  get unproven(): boolean {
+    return this.#unproven > 0;
+  }
+
+  get dirty(): boolean {
+    return this.#guard.dirty;
+  }
+
+  /** A loss that no flush has told of. */
+  get lossPending(): boolean {
+    return this.#guard.lossPending;
+  }
+
+  wrote(): void {
+    this.#guard.wrote();
+  }
+
+  begin(): FlushMark {
+    return this.#guard.begin();
+  }
+
+  complete(mark: FlushMark): boolean {
+    return this.#guard.complete(mark);
+  }
+
+  cacheMayBeLost(): boolean {
+    return this.#guard.cacheMayBeLost();
+  }
+
+  add(entry: PathEntry): void {
+    // Without another path the loss of the last one has been noted already.
+    entry.witness = !this.#volatile || this.#live.size === 0;
+    this.#live.add(entry);
+    if (entry.witness) return;
+    this.#unproven += 1;
+    for (const other of this.#live) if (other.witness) other.probeSoon = true;
+  }
+
+  /** Takes a path out. True when acknowledged writes may be gone that nobody was told of. */
+  remove(entry: PathEntry): boolean {
+    if (!this.#live.delete(entry)) return false;
+    if (!entry.witness) {
+      this.#unproven -= 1;
+      return false;
+    }
+    for (const other of this.#live) if (other.witness) return false;
+    return this.#broken();
+  }
+
+  /** The target has answered over this path what was sent at `sentMs`. */
+  answered(entry: PathEntry, sentMs: number): void {
+    if (!entry.witness) return;
+    for (const other of this.#live) {
+      if (other.witness || other.addedMs > sentMs) continue;
+      other.witness = true;
+      this.#unproven -= 1;
+    }
+  }
+
+  /** The paths that a flush may go over: its success says something over a witness only. */
+  forFlush(usable: readonly PathEntry[]): readonly PathEntry[] {
+    if (this.#unproven === 0) return usable;
+    const witnesses = usable.filter((entry) => entry.witness);
+    if (witnesses.length > 0 || usable.length === 0) return witnesses;
+    this.#broken();
+    return usable;
+  }
+
+  /** From here on the paths that there are witness; what was before is not known. */
+  #broken(): boolean {
+    for (const entry of this.#live) entry.witness = true;
+    this.#unproven = 0;
+    return this.#guard.cacheMayBeLost();
+  }
+}

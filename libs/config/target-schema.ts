@@ -162,6 +162,21 @@ export const target = T.Object(
       default: 10_000,
       unit: 'ms',
     }),
+    profile: T.Union(
+      [
+        T.Literal('auto'),
+        T.Literal('standard'),
+        T.Literal('tgt'),
+        T.Literal('istgt'),
+        T.Literal('equallogic'),
+        T.Literal('lio'),
+      ],
+      {
+        description:
+          'Which known oddities of a product to allow for. "auto" looks at what each logical unit says it is; "standard" allows for none.',
+        default: 'auto',
+      },
+    ),
     auth,
     tls,
   },

@@ -108,6 +108,25 @@ describe('a command that makes no progress', () => {
     expect(r.session.state).toBe('open');
   });
 
+  test('that the target says it does not know, but asks for data of, goes on: it will execute that', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(1 << 20));
+    const command = await lastCommand(r);
+    await expire(r);
+    r.target.r2t(command, 1 << 19, 4096);
+    await settle();
+    await answerTmf(r, TmfResponse.TaskDoesNotExist);
+    await r.clock.advance(300);
+    expect(seen.state).toBe('pending');
+    // And has its time again, at the end of which it is aborted again.
+    await expire(r);
+    expect(tmfs(r)).toHaveLength(2);
+    await answerTmf(r, TmfResponse.TaskDoesNotExist);
+    await r.clock.advance(300);
+    expect(seen.state).toBe('terminated');
+    expect(r.session.state).toBe('open');
+  });
+
   test('and is answered while the abort is on its way is simply done', async () => {
     const r = await laddered();
     const seen = write(r, 0, pattern(512));
@@ -284,23 +303,30 @@ describe('R2Ts of what is aborted', () => {
     await answerTmf(r, 0);
     r.lun.abandon();
     await settle();
-    expect([reset.state, seen.state]).toEqual(['done', 'terminated']);
-    return answered;
+    expect(reset.state).toBe('done');
+    return { r, seen, command, answered };
   };
 
-  test('are answered to the end (§4.2.3.3)', async () => {
-    expect(await aborting({})).toBe(1);
+  test('are answered to the end (§4.2.3.3), and then only the answer of the command tells that it has ended', async () => {
+    const { r, seen, command, answered } = await aborting({});
+    expect([answered, seen.state]).toEqual([1, 'pending']);
+    r.target.respond(command, { status: 0x40 });
+    await settle();
+    // TASK ABORTED: it is sent again.
+    expect(r.commands()).toHaveLength(2);
+    expect(r.session.state).toBe('open');
   });
 
   test('are not, for a target that wants no data any more', async () => {
-    expect(await aborting({ stopDataOnAbort: true })).toBe(0);
+    const { seen, answered } = await aborting({ stopDataOnAbort: true });
+    expect([answered, seen.state]).toEqual([0, 'terminated']);
   });
 
   test('are not, where FastAbort was negotiated (§4.2.3.4)', async () => {
     const fast = { params: { TaskReporting: 'FastAbort' } };
-    const answered = await aborting(fast, (target) => {
+    const { seen, answered } = await aborting(fast, (target) => {
       target.wants = { ...target.wants, TaskReporting: 'FastAbort' };
     });
-    expect(answered).toBe(0);
+    expect([answered, seen.state]).toEqual([0, 'terminated']);
   });
 });

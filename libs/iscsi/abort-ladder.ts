@@ -3,6 +3,7 @@ import type { OrionError } from '../core/errors.ts';
 import { iscsiErrors } from './errors.ts';
 import { NO_LUN, putU32 } from './pdu/bhs.ts';
 import { TaskFunction, TmfResponse } from './pdu/opcodes.ts';
+import { bytesSent, ResetMark } from './reset-mark.ts';
 import type { SessionControl } from './session-control.ts';
 import { commandTimeout } from './session-errors.ts';
 import type { Task } from './task-table.ts';
@@ -20,6 +21,8 @@ export class AbortLadder {
   readonly #control: SessionControl;
   /** Resets that are on their way: several commands of one unit share one. */
   readonly #resets = new Map<string, Promise<void>>();
+  /** Tags of commands that something is being done about. */
+  readonly #climbing = new Set<number>();
 
   constructor(control: SessionControl) {
     this.#control = control;
@@ -48,12 +51,14 @@ export class AbortLadder {
 
   #start(task: Task, error: OrionError, cause: OrionError): void {
     const { session } = this.#control;
-    this.#climb(task, error).then(
-      (done) => {
-        if (!done) session.destroy(cause);
-      },
-      () => session.destroy(cause),
-    );
+    if (this.#climbing.has(task.itt)) return;
+    this.#climbing.add(task.itt);
+    const { itt } = task;
+    const over = (done: boolean): void => {
+      this.#climbing.delete(itt);
+      if (!done) session.destroy(cause);
+    };
+    this.#climb(task, error).then(over, () => over(false));
   }
 
   /** True when the command is settled one way or the other. */
@@ -61,8 +66,8 @@ export class AbortLadder {
     const { itt } = task;
     // Answered meanwhile, or given up, or lost with the session.
     const settled = (): boolean => task.itt !== itt || !task.isOut;
-    await this.#abort(task, error, settled);
-    if (settled()) return true;
+    const goesOn = await this.#abort(task, error, settled);
+    if (goesOn || settled()) return true;
     const { lunResetMs, targetResetMs } = this.#control.session.timeouts;
     if (lunResetMs > 0) {
       await this.#reset(TaskFunction.LogicalUnitReset, lunOf(task), lunResetMs);
@@ -75,19 +80,27 @@ export class AbortLadder {
     return false;
   }
 
-  async #abort(task: Task, error: OrionError, settled: () => boolean): Promise<void> {
+  /** True when the command turns out to be on its way. */
+  async #abort(task: Task, error: OrionError, settled: () => boolean): Promise<boolean> {
     const { session } = this.#control;
     const { abortMs } = session.timeouts;
-    if (abortMs === 0) return;
+    if (abortMs === 0) return false;
+    const sentBefore = bytesSent(task);
     const answer = await this.#ask(TaskFunction.AbortTask, lunOf(task), abortMs, task);
-    if (settled()) return;
+    if (settled()) return false;
     if (answer === TmfResponse.TaskDoesNotExist) {
       // §11.6.1: it is with the target no more, and as much as "complete". An answer to it was sent before (§11.5.1), but
       // targets that look for the task while it ends let that answer come behind.
       await sleep(session.clock, Math.min(RACE_MS, abortMs));
-      if (settled()) return;
-    } else if (answer !== TmfResponse.FunctionComplete) return;
+      if (settled()) return false;
+      if (bytesSent(task) !== sentBefore) {
+        // tgt knows no task that waits for data, and executes it when they are there: it is anything but gone.
+        session.rearm(task);
+        return true;
+      }
+    } else if (answer !== TmfResponse.FunctionComplete) return false;
     session.abandon(task, error);
+    return false;
   }
 
   /** One reset for all that wait for it. */
@@ -103,14 +116,12 @@ export class AbortLadder {
 
   async #resetNow(fn: TaskFunction, lun: Buffer, timeoutMs: number): Promise<void> {
     const { session } = this.#control;
-    const { cmdSn } = session;
+    const units = fn === TaskFunction.TargetWarmReset ? null : lun;
+    const mark = new ResetMark(session, units);
     const answer = await this.#ask(fn, lun, timeoutMs, null);
     if (answer !== TmfResponse.FunctionComplete) return;
-    for (const task of session.commandsOf(null)) {
-      const hit = fn === TaskFunction.TargetWarmReset || lunOf(task).equals(lun);
-      if (hit && task.isSentBefore(cmdSn)) {
-        session.abandon(task, iscsiErrors.make('ISCSI_LUN_RESET'));
-      }
+    for (const task of session.commandsOf(units)) {
+      if (mark.hasEnded(task)) session.abandon(task, iscsiErrors.make('ISCSI_LUN_RESET'));
     }
   }
 
@@ -124,7 +135,7 @@ export class AbortLadder {
     try {
       const about =
         task === null ? {} : { referencedTag: task.itt >>> 0, refCmdSn: task.cmdSn >>> 0 };
-      const { response } = await this.#control.manageTasks(fn, lun, { timeoutMs, ...about }, task);
+      const { response } = await this.#control.manageTasks(fn, lun, { timeoutMs, ...about });
       return response;
     } catch {
       return null; // no answer in time, or the session is over: the next step tells

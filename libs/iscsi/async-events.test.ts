@@ -143,8 +143,10 @@ describe('event 5, tasks are terminated', () => {
     r.target.r2t(command, 1 << 19, 4096);
     await settle();
     expect(r.target.of(Opcode.DataOut)).toHaveLength(sent);
-    // Nothing is known of the task before the target was asked.
+    // Nothing is known of the task before the target was asked, once.
+    await sendAsync(r, { event: 5 });
     expect(seen.state).toBe('pending');
+    expect(r.target.of(Opcode.TaskManagementRequest)).toHaveLength(1);
     expect(r.target.of(Opcode.TaskManagementRequest)[0]!.pdu).toMatchObject({
       function: TaskFunction.AbortTask,
       referencedTag: command.itt,

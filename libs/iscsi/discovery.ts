@@ -49,6 +49,8 @@ export async function discover(options: DiscoverOptions): Promise<DiscoveredTarg
     const { target, mapAddress } = options;
     const which = target === undefined ? 'All' : normalizeName(target);
     return await sendTargets(session, which, mapAddress);
+  } catch (error) {
+    throw session.cause ?? error; // why the session ended says more than that it did
   } finally {
     // The list is here; a target that does not answer the logout takes nothing away from it.
     await session.logout({ timeoutMs: LOGOUT_MS }).catch(() => {});

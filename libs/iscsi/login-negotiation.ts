@@ -89,8 +89,11 @@ export class LoginNegotiation {
       if (isDiscovery && !key.discovery) continue; // Irrelevant there
       if (isAdded && key.use === 'LO') continue; // §13
       const text = formatValue(value);
-      if (key.type === 'text' || key.result === undefined) pairs.push([name, text]);
-      else pairs.push(this.offer(name, text));
+      if (key.type !== 'text' && key.result !== undefined) pairs.push(this.offer(name, text));
+      else {
+        pairs.push([name, text]);
+        this.#decided(name, text, null, value, 'declared by us: what the target may send');
+      }
     }
     return pairs;
   }

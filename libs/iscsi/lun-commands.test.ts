@@ -141,6 +141,14 @@ describe('extents', () => {
     ]);
   });
 
+  test('are not asked for again where the command is not known', async () => {
+    const r = await rig(undefined, {}, withExtents);
+    serve(r, () => refused(0x20));
+    await r.lun.extents(0, 8192, NO_DEADLINE);
+    await r.lun.extents(0, 8192, NO_DEADLINE);
+    expect(r.commands()).toHaveLength(1);
+  });
+
   test('stop after a bounded number of pages, with what is known so far', async () => {
     const r = await rig(undefined, {}, withExtents);
     serve(r, ({ cdb }) => ({ data: status([Number(cdb.readBigUInt64BE(2)), 1, 1]) }));

@@ -20,7 +20,7 @@ export async function lunExtents(
   const found: Extent[] = [];
   const end = offset + length;
   let at = offset;
-  for (let page = 0; page < PAGES_MAX && at < end && lun.caps.extents; page++) {
+  for (let page = 0; page < PAGES_MAX && at < end && lun.knowsLbaStatus; page++) {
     const next = await onePage(lun, at, end, found, options);
     if (next === at) break;
     at = next;
@@ -43,6 +43,7 @@ async function onePage(
   const cdb = (into: Buffer, into0: number): void =>
     putGetLbaStatus(into, into0, at / blockBytes, bytes);
   const result = await run(lun.session, lun.lun, { cdb, receiveBytes: bytes }, options);
+  if (!result.good && result.verdict.code === 'SCSI_UNSUPPORTED') lun.knowsLbaStatus = false;
   const ranges = result.good ? parseLbaStatus(result.data) : null;
   let next = at;
   for (const { lba, blocks, mapped } of ranges ?? []) {

@@ -141,6 +141,24 @@ describe('unit attentions', () => {
     expect(heard[0]).toMatchObject({ asc, ascq });
   });
 
+  test('that the target sends unasked count as if they had come with an answer, for their unit alone', async () => {
+    const { r, unit, heard } = await unitRig();
+    unit.blocks *= 2;
+    const data = Buffer.concat([Buffer.from([0, 18]), buildSense(6, 0x2a, 9)]);
+    const send = (lun: Buffer): void => {
+      const parameters = { parameter1: 0, parameter2: 0, parameter3: 0 };
+      const event = { opcode: Opcode.AsyncMessage, event: 0, vendorCode: 0, lun, ...parameters };
+      r.target.send({ ...event, ...r.target.numbers(true) }, data);
+    };
+    send(Buffer.alloc(8));
+    await settle();
+    expect(heard).toEqual([]);
+    send(r.lun.lun);
+    await settle();
+    expect(heard[0]).toMatchObject({ asc: 0x2a, ascq: 9 });
+    expect(r.lun.caps.sizeBytes).toBe(2 * facts.caps.sizeBytes);
+  });
+
   test('a unit that grew is larger from then on, one that shrank is told of', async () => {
     const { r, unit, heard } = await unitRig();
     unit.blocks *= 2;

@@ -33,6 +33,7 @@ import { LunWatch } from './lun-watch.ts';
 import { LunWindow } from './lun-window.ts';
 import { u32 } from './pdu/bhs.ts';
 import { ServiceResponse, TaskAttribute, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
+import { ResetMark } from './reset-mark.ts';
 import type { IscsiSession } from './session.ts';
 import { tmfError } from './task-management.ts';
 import { Direction, type Task, type TaskOwner, TaskState } from './task-table.ts';
@@ -92,10 +93,12 @@ export class IscsiLun implements PathDevice, TaskOwner {
   /** What the device knows of WRITE SAME: found out by trying. */
   writeSameForm: WriteSameForm = WriteSameForm.Long;
   noWriteSameUnmap = false;
+  /** Of GET LBA STATUS: where the capabilities say so, until it is refused. */
+  knowsLbaStatus: boolean;
   #dpoFua: boolean;
   #closed = false;
-  /** CmdSN of the last LOGICAL UNIT RESET that was carried out: commands before it are gone. */
-  #resetCmdSn: number | null = null;
+  /** The last LOGICAL UNIT RESET through this path that was carried out. */
+  #reset: ResetMark | null = null;
 
   constructor(session: IscsiSession, lun: Buffer, facts: LunFacts) {
     this.session = session;
@@ -110,6 +113,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#commandBytes = facts.commandBytes;
     this.#timeoutMs = session.timeouts.commandMs;
     this.#dpoFua = facts.dpoFua;
+    this.knowsLbaStatus = facts.caps.extents;
+    if (facts.quirks.fastAbort) session.stopDataOnAbort = true;
     this.#window = new LunWindow(session, this, facts.quirks.depth);
     this.reservations = new LunReservations(session, lun, {
       onSense: (sense) => this.#watch.hear(sense),
@@ -369,27 +374,27 @@ export class IscsiLun implements PathDevice, TaskOwner {
    * on the unit executes any more. Commands of this path that were sent before may never be answered: `abandon` them.
    */
   async lunReset(timeoutMs: number): Promise<void> {
-    const { cmdSn } = this.session;
+    const mark = new ResetMark(this.session, this.lun);
     const reset = TaskFunction.LogicalUnitReset;
     const { response } = await this.session.taskManagement(reset, this.lun, { timeoutMs });
     if (response !== TmfResponse.FunctionComplete) throw tmfError(reset, response, this.#fields());
-    this.#resetCmdSn = cmdSn;
+    this.#reset = mark;
   }
 
   /**
-   * Rejects what is outstanding as terminated, after a reset that was carried out. After one through this path: what was
-   * sent before it. Otherwise (a reset through another path): everything; the caller has seen to it that nothing of
+   * Rejects what is outstanding as terminated, after a reset that was carried out. After one through this path: what that
+   * has ended for certain. Otherwise (a reset through another path): everything; the caller has seen to it that nothing of
    * this path was still on its way to the target then. Late answers are ignored.
    */
   abandon(): void {
     // What is given up makes room: nothing may be sent into it that is then given up as sent before the reset.
     this.#window.hold();
     for (const task of this.session.commandsOf(this.lun)) {
-      const reset = this.#resetCmdSn;
-      if (reset !== null && task.firstSeq !== 0 && ((task.cmdSn - reset) | 0) >= 0) continue;
+      const sent = task.state === TaskState.Sent;
+      if (this.#reset !== null && sent && !this.#reset.hasEnded(task)) continue;
       this.session.abandon(task, iscsiErrors.make('ISCSI_LUN_RESET', { fields: this.#fields() }));
     }
-    this.#resetCmdSn = null;
+    this.#reset = null;
     this.#window.release();
   }
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { seededRng } from '../core/rng.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import type { Network } from '../wire/network.ts';
-import { discover, parseSendTargets } from './discovery.ts';
+import { discover, groupsOf, parseSendTargets, sendTargets } from './discovery.ts';
 import { makeIsid } from './isid.ts';
 import { openSession } from './open-session.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
@@ -241,6 +241,15 @@ describe('discovery', () => {
     expect(sent.every(({ pdu }) => pdu.final)).toBe(true);
   });
 
+  test('a normal session may ask for the portals of its own target', async () => {
+    const target = new FakeTarget();
+    answers(target, [[LIST.subarray(0, LIST.length / 2), {}]]);
+    const session = await login(target);
+    const found = await sendTargets(session, '');
+    expect(found.map(({ name }) => name)).toEqual(['iqn.2026-11.lab:a']);
+    expect(text(target.of(Opcode.TextRequest)[0]!.data)).toEqual([['SendTargets', '']]);
+  });
+
   test('addresses belong to the target before them, in every form of the RFC', () => {
     const used = { kind: 'tcp', host: 'portal', port: 3260 } as const;
     const list = parseSendTargets(
@@ -282,6 +291,28 @@ describe('discovery', () => {
       ).toThrow(/§13.8/);
     }
     expect(() => parseSendTargets(encodeText([['TargetAddress', 'a']]), used)).toThrow(/App. C/);
+  });
+
+  test('portals with one tag are one group, which a session may span; other tags are other groups', () => {
+    const [target] = parseSendTargets(
+      encodeText([
+        ['TargetName', 'a'],
+        ['TargetAddress', '10.0.0.1,2'],
+        ['TargetAddress', '10.0.1.1,1'],
+        ['TargetAddress', '10.0.0.2,2'],
+        ['TargetAddress', '10.0.0.3'],
+      ]),
+      { kind: 'tcp', host: 'portal', port: 3260 },
+    );
+    const groups = groupsOf(target!.portals).map(({ tpgt, portals }) => ({
+      tpgt,
+      hosts: portals.map((address) => (address.kind === 'tcp' ? address.host : '')),
+    }));
+    expect(groups).toEqual([
+      { tpgt: 2, hosts: ['10.0.0.1', '10.0.0.2'] },
+      { tpgt: 1, hosts: ['10.0.1.1'] },
+      { tpgt: null, hosts: ['10.0.0.3'] },
+    ]);
   });
 
   test('a portal without a port is on 3260, and on no other', () => {

@@ -8,7 +8,7 @@ import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { checkLoggedOut, requestLogout } from './logout.ts';
 import { opcodeOf } from './pdu/index.ts';
-import { LogoutReason, nameOf, Opcode, type TaskFunction } from './pdu/opcodes.ts';
+import { LogoutReason, nameOf, Opcode, TaskFunction } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
 import type { ConnectionStatus } from './session-connection.ts';
 import {
@@ -106,23 +106,19 @@ export class SessionControl {
 
   /**
    * §11.5. Resolves with what the target answers; rejects when there is no answer. A function about one task goes the way
-   * of that task: `task`, while its connection lives.
+   * of that task.
    */
-  async manageTasks(
-    fn: TaskFunction,
-    lun: Buffer,
-    options: TmfOptions,
-    task: Task | null = null,
-  ): Promise<TmfAnswer> {
+  async manageTasks(fn: TaskFunction, lun: Buffer, options: TmfOptions): Promise<TmfAnswer> {
     const { session } = this;
     checkFunction(fn, session.login.params.iSCSIProtocolLevel);
     const several = session.members.live.length > 1 || session.recovering;
     if (several && functionRules[fn].ends !== undefined) await this.#arrival(options.timeoutMs);
     // §11.5.1: a function for one task goes over the connection of that task.
-    const { channel } = this.#on(task?.connection ?? this.#taskOf(options)?.connection);
+    const about = functionRules[fn].task === true ? this.#taskOf(options) : null;
+    const { channel } = this.#on(about?.connection);
     const answer = manageTasks(channel, fn, lun, options);
     if (this.fastAbort || session.stopDataOnAbort) {
-      this.#stopData(channel.connection, fn, lun, task);
+      this.#stopData(channel.connection, fn, lun, about);
     }
     return answer;
   }
@@ -156,7 +152,9 @@ export class SessionControl {
    */
   #stopData(connection: Connection, fn: TaskFunction, lun: Buffer, task: Task | null): void {
     const { session } = this;
-    if (task !== null && session.stopDataOnAbort) task.dataStopped = true;
+    if (fn === TaskFunction.AbortTask && task !== null && session.stopDataOnAbort) {
+      task.dataStopped = true;
+    }
     const { ends } = functionRules[fn];
     if (ends === undefined) return;
     for (const command of session.commandsOf(ends === 'target' ? null : lun)) {

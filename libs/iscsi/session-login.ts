@@ -1,4 +1,4 @@
-import { errorText, isOrionError } from '../core/errors.ts';
+import { errorText, isOrionError, type OrionError } from '../core/errors.ts';
 import { type Address, formatAddress } from '../wire/network.ts';
 import { ChapAuthenticator, DEFAULT_CHAP_ALGORITHMS } from './chap.ts';
 import { Connection } from './connection.ts';
@@ -77,6 +77,16 @@ export function isRefusal(error: unknown): boolean {
   return error.code === 'ISCSI_LOGIN_FAILED' || error.code === 'ISCSI_CHAP_ALGORITHM';
 }
 
+function connectFailed(portal: string, cause: unknown): OrionError {
+  const known = isOrionError(cause);
+  const text = known ? `${cause.message} (${cause.code})` : errorText(cause);
+  return iscsiErrors.make('ISCSI_CONNECT_FAILED', {
+    message: `no connection to ${portal}: ${text}`,
+    cause,
+    ...(known ? { hint: cause.hint } : {}),
+  });
+}
+
 async function logInWith(
   authenticator: Authenticator,
   address: Address,
@@ -108,11 +118,7 @@ async function logInWith(
       ...(hooks.signal === undefined ? {} : { signal: hooks.signal }),
     });
   } catch (error) {
-    throw iscsiErrors.make('ISCSI_CONNECT_FAILED', {
-      message: `no connection to ${portal}: ${error instanceof Error ? error.message : errorText(error)}`,
-      cause: error,
-      ...(isOrionError(error) ? { hint: error.hint } : {}),
-    });
+    throw connectFailed(portal, error);
   }
   trace?.({ kind: 'connected', portal });
   hooks.onConnected?.();

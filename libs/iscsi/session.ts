@@ -52,7 +52,8 @@ export class IscsiSession {
   readonly remoteTpgt: number;
   readonly openedAtMs: number;
   readonly login: LoginResult;
-  readonly stopDataOnAbort: boolean;
+  /** The target wants no more data for what it is asked to abort (§4.2.3.4); a profile may say so later. */
+  stopDataOnAbort: boolean;
   readonly stats: SessionStats;
   /** For the parts of a session only, like `tasks` and `members`. */
   readonly window: CommandWindow;
@@ -203,6 +204,12 @@ export class IscsiSession {
    */
   abandon(task: Task, error: OrionError): void {
     this.tasks.abandon(task, error);
+  }
+
+  /** A command that should have ended goes on: it has its time again. */
+  rearm(task: Task): void {
+    task.movedAtTimer = task.moved;
+    if (task.wheelSlot < 0) this.tasks.arm(task);
   }
 
   /** The commands of a logical unit, or of all, that have not come back. */
@@ -385,9 +392,7 @@ export class IscsiSession {
 
   #onExpired(task: Task): void {
     if (task.moved !== task.movedAtTimer) {
-      // It makes progress: a large transfer gets more time.
-      task.movedAtTimer = task.moved;
-      this.tasks.arm(task);
+      this.rearm(task); // it makes progress: a large transfer gets more time
       return;
     }
     this.#control.ladder.expired(task);

@@ -15,8 +15,8 @@ export interface Quirks {
   /** Most commands in flight at the start; 0: no limit but the session's. */
   readonly depth: number;
   /**
-   * After ABORT TASK SET, CLEAR TASK SET or LOGICAL UNIT RESET the device wants no more Data-Out for the tasks that
-   * ended. False: it waits for what it asked for with R2T (RFC 7143 §11.5.1).
+   * After an abort or a LOGICAL UNIT RESET the device wants no more Data-Out for the tasks that are to end. False, as
+   * RFC 7143 §4.2.3.3 has it: it waits for what it asked for with R2T.
    */
   readonly fastAbort: boolean;
 }
@@ -29,7 +29,7 @@ const standard: Quirks = {
   alua: true,
   commandBytesMax: 0,
   depth: 0,
-  fastAbort: true,
+  fastAbort: false,
 };
 
 export interface QuirkProfile {
@@ -56,6 +56,7 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     reasons: [
       'Its Block Limits page promises COMPARE AND WRITE of 128 blocks, but the command is answered with 5/20/00 (seen with 1.0.85).',
       'It reports 6/29/00 on every new nexus and after a LOGICAL UNIT RESET: the attach takes the first, and a reset of our own is known to the multipath device.',
+      'A LOGICAL UNIT RESET is answered while it waits for write data, and the write is executed when they are there (seen with 1.0.85): `ResetMark` leaves such a write unsettled.',
       'No ALUA, and registrations of persistent reservations that end with the session: `registerAgain` restores them.',
     ],
   },
@@ -88,6 +89,7 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     quirks: {},
     reasons: [
       'Kernels before 5.11 tell no offset with a miscompare: the blocks are read and compared then, as with every device that leaves it out.',
+      'The extended header of REPORT TARGET PORT GROUPS is not counted in its length, so the last port of the last group is cut off (seen with 6.1): groups are found by number before port.',
       'EXTENDED COPY takes one segment a command: its operating parameters say so, and are asked for.',
     ],
   },

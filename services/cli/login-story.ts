@@ -82,7 +82,7 @@ function stepLines(step: LoginEvent): string[] {
     case 'connecting':
       return [line('connect', step.portal)];
     case 'connected':
-      return [line('', 'connected')];
+      return [line('', 'is connected')];
     case 'sent': {
       const asks =
         step.nextStage === null ? '' : `  (asks for the ${stageName(step.nextStage)} stage)`;
@@ -109,12 +109,16 @@ function stepLines(step: LoginEvent): string[] {
 
 const LABEL_CHARS = 12;
 
+/** More in one line are hard to read, and stand in the table of keys. */
+const SHOWN_KEYS_MAX = 6;
+
 function line(label: string, text: string): string {
   return `  ${label.padEnd(LABEL_CHARS)} ${text}`;
 }
 
 function pairsText(pairs: readonly (readonly [string, string])[]): string {
   if (pairs.length === 0) return 'no keys';
+  if (pairs.length > SHOWN_KEYS_MAX) return `${pairs.length} keys, see the table`;
   return pairs.map(([key, value]) => `${key}=${value}`).join(' ');
 }
 
@@ -136,7 +140,6 @@ function sessionLines(session: SessionFacts): string[] {
   const alias = session.alias === '' ? '' : `, called ${JSON.stringify(session.alias)}`;
   return [
     line('session', `TSIH ${session.tsih}, portal group ${session.tpgt}${alias}`),
-    line('identity', session.authentication),
     line('digests', `header ${session.headerDigest}, data ${session.dataDigest}`),
     line(
       'segments',
@@ -161,10 +164,11 @@ function lunsTable(luns: readonly LunReport[]): string {
 
 function endLines({ ok, error, luns }: PortalStory): string[] {
   if (ok) return [line('ok', `logged in, ${luns.length} logical units, logged out`)];
-  const { message, hint, stage, status } = error!;
+  const { code, message, hint, stage, status } = error!;
   const lines = [line('FAILED', message)];
   if (stage !== '') lines.push(line('', `in the ${stage} stage`));
   if (status !== '') lines.push(line('', `status ${status} (RFC 7143 §11.13.5)`));
+  if (code !== '') lines.push(line('', code));
   if (hint !== '') lines.push(line('what to do', hint));
   return lines;
 }

@@ -55,16 +55,16 @@ export async function reconnectCommand(options: ReconnectOptions, output: Output
 }
 
 function checkOptions({ target, volume, path, all }: ReconnectOptions): void {
-  if (target === undefined && volume === undefined && all !== true) {
-    throw cliErrors.make('CLI_USAGE', {
-      message: 'say which sessions',
-      hint: 'With --volume NAME (and --path NUMBER), --target NAME, or --all.',
-    });
-  }
   if (path !== undefined && (volume === undefined || !/^\d{1,5}$/.test(path))) {
     throw cliErrors.make('CLI_USAGE', {
       message: '--path is the number of a path of --volume',
       hint: '"orion-iscsi multipath info" shows the numbers, as SLOT.',
+    });
+  }
+  if (target === undefined && volume === undefined && all !== true) {
+    throw cliErrors.make('CLI_USAGE', {
+      message: 'say which sessions',
+      hint: 'With --volume NAME (and --path NUMBER), --target NAME, or --all.',
     });
   }
 }

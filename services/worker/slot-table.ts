@@ -183,7 +183,11 @@ export class SlotTable implements PathHost {
     );
     try {
       const deadlineMs = clock.nowMs() + timeoutMs;
-      const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), { deadlineMs });
+      const profile = logins.profile(target);
+      const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), {
+        deadlineMs,
+        profile,
+      });
       return { session, lun, portal };
     } catch (error) {
       session.destroy(error as Error);

@@ -43,6 +43,11 @@ export class TargetLogins {
     this.#map = new Map(config.address_map.map(({ from, to }) => [from, portalOf(to)]));
   }
 
+  /** Quirk profile of a target, by name. */
+  profile(target: string): string {
+    return this.#options.config.targets.find(({ name }) => name === target)?.profile ?? 'auto';
+  }
+
   /** Rejects when a secret or a certificate cannot be read. */
   async to(target: string): Promise<TargetLogin> {
     const { config, network, onMoved } = this.#options;

@@ -68,7 +68,11 @@ export const chapRows: Group = {
     doneHere(
       ['C10', '§9.2', '--'],
       'All connections of a session authenticate with the same method and identity, since they are opened with one set of options.',
-      [chap, 'opens a session with %s, one way and mutual, and lists targets'],
+      [
+        'libs/iscsi/connections.test.ts',
+        'adds them under its ISID and TSIH, each with a CID of its own, and says only what is per connection',
+      ],
+      ['libs/iscsi/chap.test.ts', 'opens a session with %s, one way and mutual, and lists targets'],
     ),
   ],
 };

@@ -130,7 +130,10 @@ export const controlRows: Group = {
     doneHere(
       ['G15', '§11.5.1', 'NY'],
       'After an abort of many the data that were asked for still go out, unless FastAbort was agreed on.',
-      ['libs/iscsi/abort-ladder.test.ts', 'are answered to the end (§4.2.3.3)'],
+      [
+        'libs/iscsi/abort-ladder.test.ts',
+        'are answered to the end (§4.2.3.3), and then only the answer of the command tells that it has ended',
+      ],
       ['libs/iscsi/abort-ladder.test.ts', 'are not, for a target that wants no data any more'],
       ['libs/iscsi/abort-ladder.test.ts', 'are not, where FastAbort was negotiated (§4.2.3.4)'],
     ),

@@ -1,4 +1,4 @@
-import { done, type Group, notDone } from './row.ts';
+import { done, type Group } from './row.ts';
 
 const rules = 'libs/iscsi/negotiation-rules.test.ts';
 const tgt = 'test/interop/iscsi-tgt.test.ts';
@@ -11,9 +11,13 @@ export const discoveryRows: Group = {
   rows: [
     done(
       ['D01', '§11.10, appendix C', 'YY'],
-      'SendTargets=All is asked in a discovery session, in one final text request without a target tag.',
+      'SendTargets=All is asked in a discovery session, a name or nothing where less is wanted, in one final text request without a target tag.',
       [tgt, LISTS],
       [rules, 'an answer to SendTargets in several parts is asked for part by part'],
+      [
+        'libs/iscsi/negotiation-rules.test.ts',
+        'a normal session may ask for the portals of its own target',
+      ],
     ),
     done(
       ['D02', '§11.10.4, §11.11', 'NY'],
@@ -26,10 +30,18 @@ export const discoveryRows: Group = {
       [rules, 'addresses belong to the target before them, in every form of the RFC'],
       [tgt, LISTS],
     ),
-    notDone(
+    done(
       ['D04', '§4.4, appendix C', 'NY'],
       'Portals with one tag are one group, which a session may span; other tags are other sessions.',
-      'Tags are read; paths are not grouped by them yet.',
+      [
+        'libs/iscsi/negotiation-rules.test.ts',
+        'portals with one tag are one group, which a session may span; other tags are other groups',
+      ],
+      ['libs/iscsi/connections.test.ts', 'spreads over the portals it was given'],
+      [
+        'test/interop/iscsi-lio.test.ts',
+        'discovery lists both portal groups, with addresses behind the translation',
+      ],
     ),
     done(
       ['D05', '§13.21, §7.4', 'YY'],

@@ -1,4 +1,4 @@
-import { done, doneHere, type Group, notDone, partly } from './row.ts';
+import { done, doneHere, type Group, partly } from './row.ts';
 
 const login = 'libs/iscsi/login.test.ts';
 const rules = 'libs/iscsi/negotiation-rules.test.ts';
@@ -23,6 +23,11 @@ export const loginRows: Group = {
       ['B02', '§6.3, §11.13.6', 'NP'],
       'The login goes from security to operational to full feature phase; a target that goes further than asked, or goes on unasked, is left.',
       [login, FAILS],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'is the end of it when it goes on without having been asked to (§11.13.6)',
+      ],
+      ['libs/iscsi/login-keys.test.ts', 'is the end of it when it goes %s (§6.3)'],
     ),
     done(
       ['B03', '§6.3', 'PY'],
@@ -32,10 +37,10 @@ export const loginRows: Group = {
     done(
       ['B04', '§6.2, §11.13.7', 'N?'],
       'Text that comes in parts is asked for with empty requests and parsed when it is whole; our own is cut into parts of 8192 bytes.',
-      [login, 'joins an answer that comes in parts, cut inside a key'],
+      ['libs/iscsi/login.test.ts', 'joins an answer that comes in parts, cut inside a key'],
       [
-        'libs/iscsi/text.test.ts',
-        'cut into segments for the C bit, comes back when joined, even cut inside a key',
+        'libs/iscsi/login-keys.test.ts',
+        'longer than a login PDU are cut, with C=1 and T=0 in all parts but the last (§11.12.2)',
       ],
     ),
     done(
@@ -72,19 +77,23 @@ export const loginRows: Group = {
     done(
       ['B11', '§6.2', 'NP'],
       'What the target proposes is answered with the result, or with Reject, Irrelevant or NotUnderstood, and the last never for a key of the RFC.',
-      [login, 'answers what the target proposes, and what it does not know'],
-      [rules, 'keys that nobody knows are answered NotUnderstood, and the login goes on'],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'on its own account is answered: with the result, Reject, Irrelevant or NotUnderstood',
+      ],
+      ['libs/iscsi/login.test.ts', 'answers what the target proposes, and what it does not know'],
     ),
     done(
       ['B12', '§6.1', 'PY'],
-      'Text is pairs that end with a zero byte, within limits for keys and values; numbers may be hexadecimal, binary values base64; case counts.',
+      'Text is pairs that end with a zero byte, with bounds for keys and for the whole; numbers may be hexadecimal, binary values base64; case counts.',
       ['libs/iscsi/text.test.ts', '%j as a number is %j'],
       ['libs/iscsi/text.test.ts', '%j as binary is %j'],
       ['libs/iscsi/text.test.ts', 'refuses %s'],
     ),
-    done(
+    partly(
       ['B13', '§4.2.7', 'PP'],
       'Names are checked for their type, form and 223 bytes, and sent in one form: NFKC and lower case.',
+      'Names are held to letters, digits, marks and the punctuation of RFC 3722; its other tables (bidirectional text, unassigned characters) are not there.',
       ['libs/iscsi/text.test.ts', '%s is one'],
       ['libs/iscsi/text.test.ts', '%j is none'],
       [rules, 'a name goes out in lower case and in one form of its characters'],
@@ -118,16 +127,22 @@ export const loginRows: Group = {
       [tgt, REINSTATES],
       ['test/faults/ghost-write.test.ts', 'cannot put it over a newer one when %s'],
     ),
-    notDone(
+    doneHere(
       ['B18', '§6.3.4', 'NN'],
       'A connection that failed is replaced by a login with its number and the handle of the session.',
-      'Sessions of several connections are not built yet.',
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'is logged in again in its own place when it was the only one',
+      ],
     ),
-    partly(
+    done(
       ['B19', '§6.3.1, §13.9', 'NP'],
       'The first whole response has to name the portal group; it is compared with the configured one.',
-      'It is required and kept, but not yet compared with the tag that discovery gave.',
-      [login, BEGINS],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'that answers has to be the expected one, where one is (§13.9)',
+      ],
+      ['libs/iscsi/login-keys.test.ts', 'may have the tag 0, and has to have one'],
       ['libs/iscsi/connections.test.ts', 'does not take a portal of another group in'],
     ),
     done(
@@ -138,22 +153,51 @@ export const loginRows: Group = {
     ),
     done(
       ['B21', '§11.13.5, §13.8', 'PY'],
-      'Redirections are followed to every address that they name, in a bounded number of hops, and the next login begins at the configured portal again.',
+      'Redirections are followed to every address that they name, in a bounded number of hops; one for good is told, one for now is forgotten with the next login.',
       [login, 'follows a redirection, and not one that goes in a circle'],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'for good is told, one for now is not, and the next login begins at home again',
+      ],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'goes to the mapped address, with the default port, and past addresses that do not answer',
+      ],
+      ['libs/iscsi/login-keys.test.ts', 'into another portal group than it says is refused'],
     ),
-    done(['B22', '§13', 'YY'], 'A discovery session offers no key that has no meaning in it.', [
-      rules,
-      'a discovery session says so at once, and offers nothing that has no meaning in it',
-    ]),
-    notDone(
+    done(
+      ['B22', '§13', 'YY'],
+      'A discovery session offers no key that has no meaning in it.',
+      [rules, 'a discovery session says so at once, and offers nothing that has no meaning in it'],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'of a discovery session leave out what means nothing there (§13.21)',
+      ],
+    ),
+    doneHere(
       ['B23', '§13.23', 'NN'],
       'TaskReporting is offered with all three values; without an answer the rules of RFC 3720 hold.',
-      'Not offered yet.',
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'hold TaskReporting with all that is below it, and the protocol level (§13.23, RFC 7144)',
+      ],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'of keys of later documents fall back to the defaults with %s',
+      ],
     ),
-    notDone(
+    doneHere(
       ['B24', 'RFC 7144 §7.1.1, §13.24', 'NN'],
       'Protocol level 2 is offered; without an answer its functions are not used.',
-      'Not offered yet.',
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'hold TaskReporting with all that is below it, and the protocol level (§13.23, RFC 7144)',
+      ],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'of keys of later documents fall back to the defaults with %s',
+      ],
+      ['libs/iscsi/task-management.test.ts', 'function %i is not sent at protocol level 1'],
     ),
     doneHere(
       ['B25', '§13.26', 'NN'],

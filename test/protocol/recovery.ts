@@ -1,8 +1,7 @@
-import { done, doneHere, type Group, notDone, partly } from './row.ts';
+import { done, doneHere, type Group } from './row.ts';
 
 const tgt = 'test/interop/iscsi-tgt.test.ts';
 const multipath = 'libs/multipath/device.test.ts';
-const CONNECTIONS = 'Sessions of several connections are not built yet.';
 
 export const recovery: Group = {
   letter: 'H',
@@ -10,11 +9,14 @@ export const recovery: Group = {
   others:
     'both have recovery level 0 and one connection. libiscsi sends every command again after a break; in the kernel the SCSI layers above decide that.',
   rows: [
-    partly(
+    doneHere(
       ['H01', '§7.1.5', 'YY'],
       'ErrorRecoveryLevel is negotiated, and everything up to the level that was agreed on is done.',
-      'Levels 0 and 1 are done; level 2 is not yet.',
       ['libs/iscsi/retransmission.test.ts', 'a target that does not recover is held to level 0'],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'has its commands go on over another one, and nobody hears of it',
+      ],
     ),
     done(
       ['H02', '§7.1.4.4', 'PY'],
@@ -100,15 +102,33 @@ export const recovery: Group = {
         'that the target will not send again ends the connection',
       ],
     ),
-    notDone(
+    doneHere(
       ['H09', '§7.2.2, §11.5.1', 'NN'],
       'Tasks of a failed connection are taken over by another one, after Time2Wait and before Time2Retain is over.',
-      CONNECTIONS,
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'has its commands go on over another one, and nobody hears of it',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'waits as long as the target wants before anything is done about it',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'takes what comes right behind the answer to the reassignment',
+      ],
     ),
-    notDone(
+    doneHere(
       ['H10', '§7.2.2', 'NN'],
       'A task that cannot be taken over ends the session, which is then opened anew.',
-      CONNECTIONS,
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'ends the session when a reassignment is answered with %i',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'ends the session when a reassignment is not answered, or the time of the target is over',
+      ],
     ),
     doneHere(
       ['H11', '§4.2.2, §4.2.5.1', 'NN'],
@@ -123,13 +143,20 @@ export const recovery: Group = {
         'takes no PDU of a task from another connection than the one of the task',
       ],
     ),
-    partly(
+    doneHere(
       ['H12', '§7.6, §7.14', 'NN'],
-      'A connection that is lost takes its own tasks with it, and the others go on.',
-      'At level 0 the loss of a connection is the end of the session, which is then opened anew; at level 2 the others are to go on.',
+      'A connection that is lost is logged out over another one, and its commands end or go on there; at level 0 the session ends with it and is opened anew.',
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'is logged out over the other, and only then are its commands terminated',
+      ],
       [
         'libs/iscsi/connections.test.ts',
         'is over with any of them at level 0, and what was on its way is unknown',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'has its commands go on over another one, and nobody hears of it',
       ],
     ),
     doneHere(

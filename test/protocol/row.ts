@@ -60,15 +60,12 @@ export function doneHere(head: Head, behaviour: string, ...tests: readonly TestR
   return row('done, shown on our own target only', head, behaviour, '', tests);
 }
 
+/** Not all of it is there; without a test, nothing of it. */
 export function partly(
   head: Head,
   behaviour: string,
   reason: string,
   ...tests: readonly TestReference[]
 ): Row {
-  return row('partly', head, behaviour, reason, tests);
-}
-
-export function notDone(head: Head, behaviour: string, reason: string): Row {
-  return row('not done', head, behaviour, reason, []);
+  return row(tests.length === 0 ? 'not done' : 'partly', head, behaviour, reason, tests);
 }

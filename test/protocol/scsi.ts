@@ -1,4 +1,4 @@
-import { done, doneHere, type Group, partly } from './row.ts';
+import { done, doneHere, type Group } from './row.ts';
 
 const lun = 'libs/iscsi/lun.test.ts';
 const answers = 'libs/scsi/answers.test.ts';
@@ -142,6 +142,10 @@ export const scsiRows: Group = {
         'libs/iscsi/lun-commands.test.ts',
         'UNMAP is asked for only where blocks then read as zeroes',
       ],
+      [
+        'test/interop/lio-scsi.test.ts',
+        'trims, zeroes and extents do as the limits of the unit say',
+      ],
     ),
     done(
       ['I14', 'SBC-3', 'YP'],
@@ -153,6 +157,10 @@ export const scsiRows: Group = {
       [
         'libs/iscsi/lun-commands.test.ts',
         'finds the place itself where the device tells none, or one that cannot be',
+      ],
+      [
+        'test/interop/lio-scsi.test.ts',
+        'COMPARE AND WRITE exchanges what is equal, and says where the first difference is',
       ],
     ),
     done(
@@ -184,16 +192,23 @@ export const scsiRows: Group = {
         'test/interop/scsi-tgt.test.ts',
         'a reservation keeps others from writing, and a preempted path knows that it was fenced',
       ],
+      [
+        'test/interop/lio-scsi.test.ts',
+        'PREEMPT AND ABORT fences a registered path: its writes fail, and it does not register again',
+      ],
     ),
-    partly(
+    done(
       ['I18', 'SPC-4', 'PY'],
       'The states of target port groups are read and paths are ordered by them.',
-      'States are read and followed; paths are not ordered by them yet.',
       [
         'libs/scsi/target-port-groups.test.ts',
         'is understood with the short and with the extended header',
       ],
-      ['libs/iscsi/lun-facts.test.ts', 'state %i at login is %s'],
+      ['test/interop/lio-scsi.test.ts', 'the port group of each portal is known from the login'],
+      [
+        'test/interop/lio-scsi.test.ts',
+        'two port groups change places under load: no client sees an error, and no byte is wrong',
+      ],
     ),
     done(
       ['I19', 'SPC-4', 'NY'],
@@ -209,6 +224,10 @@ export const scsiRows: Group = {
       [
         'libs/iscsi/lun-watch.test.ts',
         '02/04/0A is tried again on the same path after a pause, and asked about until it is over',
+      ],
+      [
+        'test/interop/lio-scsi.test.ts',
+        'two port groups change places under load: no client sees an error, and no byte is wrong',
       ],
     ),
     done(
@@ -253,11 +272,14 @@ export const scsiRows: Group = {
       [answers, 'has an answer to every sense and every status'],
       [lun, AT_ONCE],
     ),
-    doneHere(
+    done(
       ['I24', 'SPC-4', 'YN'],
       'Copies inside a target are left to it by EXTENDED COPY.',
       ['libs/iscsi/lun-commands.test.ts', 'are done by the target, in segments that it takes'],
-      ['libs/iscsi/lun-commands.test.ts', 'go through this process where the target refuses'],
+      [
+        'test/interop/lio-scsi.test.ts',
+        'EXTENDED COPY is done by the target, without a byte of it through us',
+      ],
       [
         'test/interop/scsi-tgt.test.ts',
         'a copy goes through us where the target knows no EXTENDED COPY',

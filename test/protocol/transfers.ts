@@ -90,6 +90,7 @@ export const transfers: Group = {
       'Residuals count only with their flag, never both of them, never above the length; data that are short of the length are an error.',
       [rules, 'residuals are taken by their flags, which exclude each other'],
       [transfer, 'that brings less than was asked is an error, with or without a residual'],
+      ['libs/iscsi/extended-command.test.ts', 'with both residuals of one side is a violation'],
     ),
     done(
       ['F13', '§11.4.5.3', 'YY'],

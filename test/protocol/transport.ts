@@ -1,4 +1,4 @@
-import { done, doneHere, type Group, notDone } from './row.ts';
+import { done, doneHere, type Group } from './row.ts';
 
 const rules = 'libs/iscsi/wire-rules.test.ts';
 const negotiation = 'libs/iscsi/negotiation-rules.test.ts';
@@ -83,10 +83,14 @@ export const transport: Group = {
         'never takes a damaged segment, and asks for it at once',
       ],
     ),
-    notDone(
+    done(
       ['A10', '§13.25', 'PP'],
       'The marker keys of RFC 3720 are never proposed; a target that proposes one is answered Reject.',
-      'The keys are not in the table yet.',
+      ['libs/iscsi/login.test.ts', 'answers what the target proposes, and what it does not know'],
+      [
+        'libs/iscsi/negotiation-rules.test.ts',
+        'keys that nobody knows are answered NotUnderstood, and the login goes on',
+      ],
     ),
     done(
       ['A11', '§7.14', 'YY'],
@@ -96,6 +100,10 @@ export const transport: Group = {
         'a target that is killed loses the session at once; one that is frozen is found out by pings',
       ],
       [negotiation, 'a portal that takes no connection is given up in time'],
+      [
+        'libs/wire/node-network.test.ts',
+        'a connection sends without delay, and notices by itself a peer that has vanished',
+      ],
     ),
   ],
 };

@@ -47,6 +47,8 @@ export interface FailoverOptions {
    * older ones; it exists so that tests can show that the fence is what prevents it.
    */
   readonly fencing: boolean;
+  /** Tries with the shortest pause before the pauses grow; none when left out. */
+  readonly quickTries?: number;
   readonly onEvent: (slot: number, text: string) => void;
   /** A try failed; another one follows. */
   readonly onFailed: (slot: number, error: unknown) => void;
@@ -106,7 +108,8 @@ export class Failover {
           onFailed(slot, error);
         }
         state.attempt += 1;
-        const pauseMs = Math.min(BACKOFF_MS_MIN * 2 ** (state.attempt - 1), BACKOFF_MS_MAX);
+        const grown = Math.max(0, state.attempt - 1 - (this.#options.quickTries ?? 0));
+        const pauseMs = Math.min(BACKOFF_MS_MIN * 2 ** grown, BACKOFF_MS_MAX);
         await sleep(clock, pauseMs * (0.5 + rng.float() / 2), signal).catch(() => {});
       }
     } finally {

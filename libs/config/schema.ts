@@ -210,9 +210,9 @@ const iscsi = T.Object(
       unit: 'ms',
     }),
     session_retry_count: int(0, 1000, {
-      description: 'Logins that are tried at once after a session was lost, before waits grow.',
+      description:
+        'Logins that are tried quickly one after the other when a session was lost, before the pauses between them grow.',
       default: 3,
-      effect: 'later',
     }),
     connection_max_count: int(1, 65_536, {
       description: 'Connections that the volumes of this file may need together.',

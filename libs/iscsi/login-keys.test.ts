@@ -228,6 +228,15 @@ describe('offers', () => {
     expect(finish(login, answers)).toMatchObject({ result: { params: { MaxBurstLength: 4096 } } });
   });
 
+  test('of a connection that joins a session end in the authentication method of the session (§9.2)', () => {
+    const session = { ...defaultParams(), AuthMethod: 'CHAP' };
+    const authenticator = { ...noAuthentication, offer: 'CHAP,None' };
+    const login = machine({ tsih: 5, session, authenticator });
+    login.start();
+    const step = login.step(response({ tsih: 5 }), encodeText(SECURITY));
+    expect(failed(step).message).toMatch(/AuthMethod=None in a session .* CHAP/);
+  });
+
   test('of a discovery session leave out what means nothing there (§13.21)', () => {
     const wanted = { ...wantedParams, ErrorRecoveryLevel: 2 };
     const { offered } = operational({ targetName: null, wanted });

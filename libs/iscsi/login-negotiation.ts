@@ -180,7 +180,13 @@ export class LoginNegotiation {
     if (isSpecialAnswer(value)) return this.#takeSpecial(name, key, offer, value);
     const wrong = answerInvalidReason(name, offer, value);
     if (wrong !== null) return wrong;
-    if (name === 'AuthMethod') this.authMethod = value;
+    if (name === 'AuthMethod') {
+      const { session } = this.#options;
+      if (session !== undefined && session.AuthMethod !== value) {
+        return `AuthMethod=${value} in a session that was opened with ${session.AuthMethod} (§9.2)`;
+      }
+      this.authMethod = value;
+    }
     const rule = key.type === 'text' ? undefined : key.result;
     this.#set(name, offer, value, parseValue(name, value)!, rule === undefined ? '' : RULES[rule]);
     return null;

@@ -83,6 +83,7 @@ export class Volume implements FailoverPorts {
       rng,
       signal: this.#stop.signal,
       fencing: plan.volume.fence !== 'none',
+      quickTries: options.iscsi.session_retry_count,
       onEvent: (slot, text) => this.#log.info({ slot }, text),
       onFailed: (slot, error) => this.#troubles.notInService(slot, error),
       isFatal: (error) => isOrionError(error) && error.code === 'GATEWAY_NOT_OWNER',

@@ -73,6 +73,10 @@ export const chapRows: Group = {
         'adds them under its ISID and TSIH, each with a CID of its own, and says only what is per connection',
       ],
       ['libs/iscsi/chap.test.ts', 'opens a session with %s, one way and mutual, and lists targets'],
+      [
+        'libs/iscsi/login-keys.test.ts',
+        'of a connection that joins a session end in the authentication method of the session (§9.2)',
+      ],
     ),
   ],
 };

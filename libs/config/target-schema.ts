@@ -167,6 +167,7 @@ export const target = T.Object(
         T.Literal('auto'),
         T.Literal('standard'),
         T.Literal('tgt'),
+        T.Literal('iet'),
         T.Literal('istgt'),
         T.Literal('equallogic'),
         T.Literal('lio'),

@@ -254,11 +254,23 @@ describe('quirks', () => {
     const { attach } = await disk((u) => {
       u.vendor = 'IET';
       u.product = 'VIRTUAL-DISK';
+      u.revision = '0001';
       u.pages.set(0xb0, limits({ 4: 0x00800000 }));
     });
     expect((await attach()).caps.compareAndWriteBytes).toBe(0);
     expect((await attach('standard')).caps.compareAndWriteBytes).toBe(128 * 512);
   });
+});
+
+test.each([
+  ['IET', 'VIRTUAL-DISK', '0', true],
+  ['IET', 'VIRTUAL-DISK', '0001', false],
+  ['EQLOGIC', '100E-00', '4.3', false],
+  ['V', 'P', '1', false],
+])('%s %s %s wants no data for aborted writes: %s', async (vendor, product, revision, stops) => {
+  const { r, attach } = await disk((u) => Object.assign(u, { vendor, product, revision }));
+  await attach();
+  expect(r.session.stopDataOnAbort).toBe(stops);
 });
 
 describe('a unit with access states', () => {

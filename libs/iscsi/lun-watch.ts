@@ -52,6 +52,8 @@ export class LunWatch {
   readonly #registration: Recheck;
   #caps: BlockCapabilities;
   #dpoFua: boolean;
+  /** As last read; the capabilities never shrink. */
+  #sizeBytes: number;
   #deferred: Sense | null = null;
   #listeners: ((attention: UnitAttention) => void)[] = [];
   #transitionBeganMs = 0;
@@ -64,6 +66,7 @@ export class LunWatch {
     this.access = facts.access;
     this.#caps = facts.caps;
     this.#dpoFua = facts.dpoFua;
+    this.#sizeBytes = facts.caps.sizeBytes;
     // A look of our own waits for no other: it would wait for itself.
     this.#runOptions = { onSense: (sense) => this.hear(sense) };
     this.#identity = this.#recheck('identity', () => this.#checkIdentity());
@@ -183,15 +186,16 @@ export class LunWatch {
       session.destroy(scsiErrors.make('SCSI_UNIT_CHANGED', { fields }));
       return;
     }
-    const found = { asc: 0x2a, ascq: 0x09 };
+    const before = this.#sizeBytes;
+    if (sizeBytes === before) return;
+    this.#sizeBytes = sizeBytes;
+    // One that has shrunk: I/O beyond the end fails; what was promised to clients cannot be taken back.
     if (sizeBytes > old.sizeBytes) {
       this.#caps = { ...old, sizeBytes };
       this.#changed();
-      this.#tell({ ...found, text: `the unit has grown to ${sizeBytes} bytes`, sizeBytes });
-    } else if (sizeBytes < old.sizeBytes) {
-      // I/O beyond the end fails; what was promised to clients cannot be taken back.
-      this.#tell({ ...found, text: `the unit has shrunk to ${sizeBytes} bytes`, sizeBytes });
     }
+    const text = `the unit has ${sizeBytes > before ? 'grown' : 'shrunk'} to ${sizeBytes} bytes`;
+    this.#tell({ asc: 0x2a, ascq: 0x09, text, sizeBytes });
   }
 
   async #checkMode(): Promise<void> {

@@ -165,6 +165,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#event('path-added', entry, `${meta.portal} through ${meta.worker}`);
     device.onLost((cause) => this.#lose(entry, cause));
     device.onUnitAttention((attention) => this.#attention(entry, attention));
+    this.#grow(entry);
     this.#release();
   }
 

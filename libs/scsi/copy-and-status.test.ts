@@ -115,6 +115,7 @@ describe('quirks', () => {
     expect(quirksOf(other)).toMatchObject({ profile: 'standard', compareAndWrite: true });
     expect(quirksOf(tgt, 'standard').compareAndWrite).toBe(true);
     expect(quirksOf(other, 'equallogic').fastAbort).toBe(false);
+    expect(quirksOf({ ...tgt, revision: '0' })).toMatchObject({ profile: 'iet', fastAbort: true });
   });
 
   test('have a reason and a name of their own each', () => {

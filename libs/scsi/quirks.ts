@@ -51,13 +51,23 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     name: 'tgt',
     vendor: 'IET',
     product: 'VIRTUAL-DISK',
-    revision: '',
+    revision: '0001',
     quirks: { compareAndWrite: false },
     reasons: [
       'Its Block Limits page promises COMPARE AND WRITE of 128 blocks, but the command is answered with 5/20/00 (seen with 1.0.85).',
       'It reports 6/29/00 on every new nexus and after a LOGICAL UNIT RESET: the attach takes the first, and a reset of our own is known to the multipath device.',
       'A LOGICAL UNIT RESET is answered while it waits for write data, and the write is executed when they are there (seen with 1.0.85): `ResetMark` leaves such a write unsettled.',
       'No ALUA, and registrations of persistent reservations that end with the session: `registerAgain` restores them.',
+    ],
+  },
+  {
+    name: 'iet',
+    vendor: 'IET',
+    product: 'VIRTUAL-DISK',
+    revision: '',
+    quirks: { fastAbort: true },
+    reasons: [
+      'The iSCSI Enterprise Target, which names itself as tgt does, would rather get no data after a task management function (note in the configuration file of open-iscsi).',
     ],
   },
   {

@@ -223,7 +223,7 @@ export class Volume implements FailoverPorts {
     }
     // What the volume promises is still there; clients that are connected cannot be told of more.
     if (sizes.sizeBytes > sizes.expectedBytes) {
-      this.#log.warn(sizes, 'the LUN has grown: the volume keeps its size until the next start');
+      this.#log.info(sizes, 'the LUN has grown: so does the volume, when all its paths show it');
     }
   }
 

@@ -172,6 +172,49 @@ describe('a change under load', () => {
   });
 });
 
+describe('a flush after the only path that takes I/O was away', () => {
+  async function backAgain() {
+    const a = addPath(0, AccessState.Optimized);
+    const b = addPath(1, AccessState.Standby);
+    await clock.advance(250);
+    await finishAll(a, b);
+    writes(1);
+    await finishAll(a);
+    a.lose();
+    await volume.fenced(0);
+    const seen: string[] = [];
+    volume.flush(NO_DEADLINE).then(
+      () => seen.push('ok'),
+      (error: Error) => seen.push(error.message),
+    );
+    const again = addPath(0, AccessState.Optimized);
+    await clock.advance(0);
+    // Its session is new: whether the target kept its power meanwhile, only the other one knows.
+    expect(io(again)).toHaveLength(0);
+    await clock.advance(250);
+    return { again, b, seen };
+  }
+
+  test('waits for the word of the port in standby, and succeeds', async () => {
+    const { again, b, seen } = await backAgain();
+    b.ops.splice(0).forEach((op) => void op.resolve());
+    await clock.advance(0);
+    expect(io(again).map(({ kind }) => kind)).toEqual(['flush']);
+    await finishAll(again);
+    expect(seen).toEqual(['ok']);
+    expect(events.filter((text) => text.startsWith('cache'))).toEqual([]);
+  });
+
+  test('tells that the cache may be lost when that port does not know either', async () => {
+    const { again, b, seen } = await backAgain();
+    b.lose();
+    await clock.advance(250);
+    await finishAll(again);
+    expect(seen).toHaveLength(1);
+    expect(seen[0]).toMatch(/may have lost acknowledged writes/);
+  });
+});
+
 describe('a unit that grows', () => {
   test('is larger when all paths say so, and never smaller', () => {
     const a = addPath(0, AccessState.Any);

@@ -74,12 +74,12 @@ describe('the watch over the cache of the target', () => {
   test('a flush goes over a witness while there are others', () => {
     const [old, fresh] = [path(0, 0), path(1, 100)];
     watch.add(old);
-    expect(watch.forFlush([old])).toEqual([old]);
+    expect(watch.forFlush([old], [old])).toEqual([old]);
     watch.add(fresh);
-    expect(watch.forFlush([old, fresh])).toEqual([old]);
+    expect(watch.forFlush([old, fresh], [old, fresh])).toEqual([old]);
     expect(old.probeSoon, 'the witness is asked at once').toBe(true);
     watch.answered(old, 100);
-    expect(watch.forFlush([old, fresh])).toEqual([old, fresh]);
+    expect(watch.forFlush([old, fresh], [old, fresh])).toEqual([old, fresh]);
   });
 
   test('a flush that no witness can carry counts as one after a loss', () => {
@@ -88,7 +88,7 @@ describe('the watch over the cache of the target', () => {
     watch.wrote();
     watch.add(fresh);
     const mark = watch.begin();
-    expect(watch.forFlush([fresh])).toEqual([fresh]);
+    expect(watch.forFlush([fresh], [fresh])).toEqual([fresh]);
     expect(watch.complete(mark)).toBe(false);
   });
 

@@ -1,4 +1,5 @@
 import { FlushGuard, type FlushMark } from './flush-guard.ts';
+import { PathState } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
 
 /**
@@ -80,11 +81,20 @@ export class CacheWatch {
     }
   }
 
-  /** The paths that a flush may go over: its success says something over a witness only. */
-  forFlush(usable: readonly PathEntry[]): readonly PathEntry[] {
+  /**
+   * The paths that a flush may go over: its success says something over a witness only, the best of those that are ready.
+   * None while a witness that takes no I/O (a port in standby) is still to be asked: its answer proves the others.
+   */
+  forFlush(usable: readonly PathEntry[], ready: readonly PathEntry[]): readonly PathEntry[] {
     if (this.#unproven === 0) return usable;
-    const witnesses = usable.filter((entry) => entry.witness);
-    if (witnesses.length > 0 || usable.length === 0) return witnesses;
+    for (const paths of [usable, ready]) {
+      const witnesses = paths.filter((entry) => entry.witness);
+      if (witnesses.length > 0) return witnesses;
+    }
+    if (ready.length === 0) return ready;
+    for (const entry of this.#live) {
+      if (entry.witness && entry.state === PathState.Ghost) return [];
+    }
     this.#broken();
     return usable;
   }

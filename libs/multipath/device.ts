@@ -67,7 +67,10 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#paths = new PathMap(options.clock, options.probeIdleMs);
     this.#room = new WaitingRoom(options.noPathQueueBytes);
     this.#cache = new CacheWatch(options.caps.volatileCache, options.cacheMayBeLost ?? false);
-    this.#paths.onProbed = (entry, sentMs) => this.#cache.answered(entry, sentMs);
+    this.#paths.onProbed = (entry, sentMs) => {
+      this.#cache.answered(entry, sentMs);
+      this.#release();
+    };
     this.#tick = every(options.clock, TICK_MS, () => this.#onTick());
   }
 
@@ -142,7 +145,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   }
 
   get readyCount(): number {
-    return this.#paths.readyCount;
+    return this.#paths.ready.length;
   }
 
   /** Changes whose outcome is unknown and that wait for a fence. */
@@ -211,7 +214,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   /** While I/O is held back: has the target make durable what was acknowledged. False when that is not certain. */
   async emptyCache(): Promise<boolean> {
     const mark = this.#cache.begin();
-    const [path] = this.#cache.forFlush(this.#paths.usable);
+    const [path] = this.#cache.forFlush(this.#paths.usable, this.#paths.ready);
     if (path === undefined) return !this.#cache.lossPending && !this.#cache.dirty;
     await path.device.flush(NO_DEADLINE);
     return this.#cache.complete(mark);
@@ -246,8 +249,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   /** Sends a request over a usable path, or lets it wait for one. */
   dispatch(request: IoRequest): void {
     if (this.#closed) return this.#finish(request, this.#closedError());
-    const { usable: all } = this.#paths;
-    const usable = request.kind === RequestKind.Flush ? this.#cache.forFlush(all) : all;
+    const { usable: best, ready } = this.#paths;
+    const usable = request.kind === RequestKind.Flush ? this.#cache.forFlush(best, ready) : best;
     if (usable.length === 0 || this.#holds > 0) return this.#wait(request);
     const path = this.#select(usable, request.changes, request.length);
     request.path = path;
@@ -414,6 +417,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
 
   #onTick(): void {
     const now = this.#clock.nowMs();
+    this.#release(); // a flush may have waited for a witness that is lost
     for (const request of this.#room.expired(now)) {
       this.#finish(request, this.#noPathError(request));
     }

@@ -27,7 +27,7 @@ export class PathMap {
   /** Paths that I/O goes to now: the best of those that are ready. Replaced, never changed, when a state changes. */
   usable: readonly PathEntry[] = [];
   /** Paths that could take I/O now, whether or not there are better ones. */
-  readyCount = 0;
+  ready: readonly PathEntry[] = [];
 
   /** A probe that was sent at `sentMs` was answered well. */
   onProbed: (entry: PathEntry, sentMs: number) => void = () => {};
@@ -209,7 +209,7 @@ export class PathMap {
   #refresh(): void {
     const ready = [...this.#bySlot.values()].filter((entry) => entry.state === PathState.Ready);
     const best = Math.max(0, ...ready.map((entry) => accessRank(entry.access)));
-    this.readyCount = ready.length;
+    this.ready = ready;
     this.usable = ready.filter((entry) => accessRank(entry.access) === best);
   }
 

@@ -63,6 +63,14 @@ export const scsiRows: Group = {
         'test/faults/bad-target.test.ts',
         'that shrinks fails what lies behind its end, and nothing else',
       ],
+      [
+        'test/faults/replaced-unit.test.ts',
+        'no write reaches another unit behind the same LUN, and a write that waits goes to its own',
+      ],
+      [
+        'libs/iscsi/lun-watch.test.ts',
+        'nothing is sent to another unit that stands behind the LUN now',
+      ],
     ),
     done(
       ['I06', 'SBC-3', 'YY'],
@@ -208,6 +216,14 @@ export const scsiRows: Group = {
       [
         'test/interop/lio-scsi.test.ts',
         'two port groups change places under load: no client sees an error, and no byte is wrong',
+      ],
+      [
+        'test/interop/lio-access.test.ts',
+        'change places under load: the client sees no error, no byte is wrong, and the status tells the state',
+      ],
+      [
+        'libs/multipath/access.test.ts',
+        'standby, unavailable, offline and transitioning paths get no I/O, for as long as that lasts',
       ],
     ),
     done(

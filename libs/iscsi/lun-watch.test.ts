@@ -78,6 +78,21 @@ describe('access states', () => {
     },
   );
 
+  test('a probe that meets a group on its way into standby finds the path well', async () => {
+    const { r, unit } = await unitRig(ALUA);
+    // Still active when it was asked for its state, in standby when the TEST UNIT READY came.
+    const { onPdu } = r.target;
+    r.target.onPdu = (received) => {
+      const { pdu } = received;
+      const asked = pdu.opcode === Opcode.ScsiCommand && pdu.cdb[0] === ScsiOp.TestUnitReady;
+      if (asked) unit.aluaState = 2;
+      onPdu(received);
+    };
+    unit.senses.push(buildSense(2, 4, 0x0b));
+    await r.lun.probe(NO_DEADLINE);
+    expect(r.lun.access.state).toBe(AccessState.Standby);
+  });
+
   test('02/04/0A is tried again on the same path after a pause, and asked about until it is over', async () => {
     const { r, unit, heard } = await unitRig(ALUA);
     unit.aluaState = 0xf;

@@ -349,7 +349,12 @@ export class IscsiLun implements PathDevice, TaskOwner {
   async probe(io: IoContext): Promise<void> {
     if (this.facts.tpgs !== 0) await this.#watch.refreshAccess();
     if (!this.#watch.serves) return;
-    await runChecked(this.session, this.lun, { cdb: putTestUnitReady }, this.#options(io));
+    try {
+      await runChecked(this.session, this.lun, { cdb: putTestUnitReady }, this.#options(io));
+    } catch (error) {
+      // The group went into standby in between: the path is well, and its state has been told.
+      if (!isOrionError(error) || error.code !== 'SCSI_PATH_STANDBY') throw error;
+    }
   }
 
   onLost(fn: (cause: Error) => void): void {

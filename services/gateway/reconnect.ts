@@ -42,7 +42,11 @@ export async function reconnectPath(ports: ReconnectPorts, slot: number): Promis
     throw gatewayErrors.make('GATEWAY_LAST_PATH', { fields });
   }
   const moved = await ports.move(map);
-  if (moved === null) throw gatewayErrors.make('GATEWAY_PATH_BUSY', { fields });
+  if (moved === null) {
+    // One that was lost while it drained is logged in anew by its recovery.
+    const isThere = entryOf(ports, slot) === entry;
+    throw gatewayErrors.make(isThere ? 'GATEWAY_PATH_BUSY' : 'GATEWAY_NO_PATH', { fields });
+  }
   await Promise.race([moved.isBack, sleep(ports.clock, RETURN_TIMEOUT_MS)]);
   const back = entryOf(ports, slot);
   if (back === undefined || !WORKING.has(back.state)) {

@@ -30,6 +30,13 @@ function checkTargets(config: OrionConfig, to: Reporter): void {
     checkAuth(target.auth, `targets.${at}.auth`, to);
     checkTls(target.tls, `targets.${at}.tls`, to);
     checkLengths(target, `targets.${at}`, to);
+    const { session_max_connections: most } = config.iscsi;
+    if (target.connections > most) {
+      to.report(
+        `targets.${at}.connections`,
+        `is ${target.connections}, more than iscsi.session_max_connections = ${most}`,
+      );
+    }
   }
   checkAuth(config.discovery.auth, 'discovery.auth', to);
   reportDuplicates(
@@ -139,10 +146,16 @@ function unknownTarget(name: string, targets: readonly string[]): string {
 
 function checkCounts(config: OrionConfig, to: Reporter): void {
   const { iscsi } = config;
-  const paths = volumePlans(config).reduce((sum, plan) => sum + plan.portals.length, 0);
+  const plans = volumePlans(config);
+  const paths = plans.reduce((sum, plan) => sum + plan.portals.length, 0);
+  const perSession = new Map(config.targets.map(({ name, connections }) => [name, connections]));
+  const connections = plans.reduce(
+    (sum, plan) => sum + plan.portals.length * perSession.get(plan.target)!,
+    0,
+  );
   const limits = [
     ['session_max_count', paths, iscsi.session_max_count, 'sessions'],
-    ['connection_max_count', paths, iscsi.connection_max_count, 'connections'],
+    ['connection_max_count', connections, iscsi.connection_max_count, 'connections'],
     ['target_max_count', config.targets.length, iscsi.target_max_count, 'targets'],
   ] as const;
   for (const [key, needed, limit, what] of limits) {

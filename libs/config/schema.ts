@@ -199,9 +199,8 @@ const iscsi = T.Object(
       default: 32,
     }),
     session_max_connections: int(1, 64, {
-      description: 'Connections of one session.',
+      description: 'Connections that `connections` in [[targets]] may ask for.',
       default: 8,
-      effect: 'later',
     }),
     session_timeout: int(100, HOUR_MS, {
       description:

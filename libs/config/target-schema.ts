@@ -3,6 +3,8 @@ import { VOLUME_PATHS_MAX } from '../core/limits.ts';
 import { bool, int, size, str } from './schema-keys.ts';
 
 const TARGET_PORTALS_MAX = 16;
+/** As libs/iscsi has it. */
+const CONNECTIONS_MAX = 8;
 const HOUR_MS = 3_600_000;
 const KIB = 1024;
 /** RFC 7143 §13.12 to §13.14. */
@@ -117,6 +119,16 @@ export const target = T.Object(
     data_digest: digest(
       'A checksum over the data of every PDU, which finds what TCP lets through. It costs processor time.',
     ),
+    connections: int(1, CONNECTIONS_MAX, {
+      description:
+        'TCP connections of each session (MC/S). A target that allows fewer gets fewer. At most iscsi.session_max_connections.',
+      default: 1,
+    }),
+    error_recovery_level: int(0, 2, {
+      description:
+        'ErrorRecoveryLevel to ask for. 1: what is damaged on the way is sent again, with digests. 2: commands of a lost connection go on over another one. A target may give less.',
+      default: 0,
+    }),
     initial_r2t: bool({
       description:
         'Let the target ask for every byte of a write before it is sent (InitialR2T). False asks to send the first burst at once, which is quicker; a target may insist.',

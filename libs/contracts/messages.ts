@@ -150,6 +150,8 @@ export const SessionStatus = T.Object({
   tsih: T.Integer(),
   state: T.String(),
   ageMs: T.Number(),
+  /** Of RFC 7143 §8.1.3, by CID. */
+  connections: T.Array(T.Object({ cid: T.Integer(), portal: T.String(), state: T.String() })),
   inflight: T.Integer(),
   commands: T.Integer(),
   bytesRead: T.Integer(),

@@ -23,26 +23,26 @@ const sessionInfo = report(
   ({ sessions }) => sessionsTable(sessions),
 );
 
-/** Every session has one connection in this version. */
 const connectionsOf = ({ sessions }: NodeStatus) =>
-  sessions.map((s) => ({
-    volume: s.volume,
-    slot: s.slot,
-    cid: 0,
-    isid: s.isid,
-    portal: s.portal,
-    worker: s.worker,
-    state: s.state,
-    ageMs: s.ageMs,
-    inflight: s.inflight,
-  }));
+  sessions.flatMap((s) =>
+    s.connections.map(({ cid, portal, state }) => ({
+      volume: s.volume,
+      slot: s.slot,
+      cid,
+      isid: s.isid,
+      portal,
+      worker: s.worker,
+      state,
+      ageMs: s.ageMs,
+    })),
+  );
 
 const connectionInfo = report(connectionsOf, (status) => {
   const connections = connectionsOf(status);
   if (connections.length === 0) return 'no connections';
   return table(
-    ['CONNECTION OF', 'SLOT', 'CID', 'PORTAL', 'WORKER', 'STATE', 'IN FLIGHT'],
-    connections.map((c) => [c.volume, c.slot, c.cid, c.portal, c.worker, c.state, c.inflight]),
+    ['CONNECTION OF', 'SLOT', 'CID', 'PORTAL', 'WORKER', 'STATE'],
+    connections.map((c) => [c.volume, c.slot, c.cid, c.portal, c.worker, c.state]),
   );
 });
 

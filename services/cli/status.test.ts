@@ -31,6 +31,7 @@ const session = (slot: number): SessionStatus => ({
   tsih: 1,
   state: 'LOGGED_IN',
   ageMs: 1000,
+  connections: [{ cid: 0, portal: '127.0.0.1:3260', state: 'LOGGED_IN' }],
   inflight: 0,
   commands: 5,
   bytesRead: 4096,

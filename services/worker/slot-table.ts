@@ -13,7 +13,7 @@ import type {
 import { VolumeRecord } from '#contracts/records.ts';
 import { volumeKey } from '#contracts/subjects.ts';
 import { type Clock, sleep } from '#core/clock.ts';
-import type { OrionError } from '#core/errors.ts';
+import { isOrionError, type OrionError } from '#core/errors.ts';
 import type { Rng } from '#core/rng.ts';
 import { makeIsid } from '#iscsi/isid.ts';
 import { attachLun, type IscsiLun } from '#iscsi/lun.ts';
@@ -35,6 +35,10 @@ const SEAL_FLUSH_MS = 2_000;
 
 /** Time that an orderly logout may take before the connection is simply dropped. */
 const LOGOUT_TIMEOUT_MS = 2_000;
+
+/** A further connection of a session waits so long for a record that cannot be read; then the session is given up. */
+const RECORD_WAIT_MS = 30_000;
+const RECORD_POLL_MS = 1_000;
 
 const HANDLES = 0x10000;
 
@@ -152,6 +156,25 @@ export class SlotTable implements PathHost {
     }
   }
 
+  /**
+   * A connection that joins the session later, or takes the place of a lost one, needs the record as the first does. While
+   * the records cannot be read it waits, and the other connections go on.
+   */
+  async #mayGoOn(request: ClaimRequest): Promise<void> {
+    const { clock } = this.#options;
+    const untilMs = clock.nowMs() + RECORD_WAIT_MS;
+    for (;;) {
+      this.#checkNewest(slotKey(request.volume, request.slot), request);
+      try {
+        return await this.#confirm(request);
+      } catch (error) {
+        const isStale = isOrionError(error) && error.code === 'WORKER_CLAIM_STALE';
+        if (isStale || clock.nowMs() >= untilMs) throw error;
+      }
+      await sleep(clock, RECORD_POLL_MS);
+    }
+  }
+
   #checkNewest(key: string, request: ClaimRequest): void {
     this.#seeEpoch(request.volume, request.epoch);
     const newest = this.#claims.get(key)!;
@@ -178,8 +201,9 @@ export class SlotTable implements PathHost {
         loginMs: Math.min(loginMs, timeoutMs),
       },
     };
+    const mayLogIn = (): Promise<void> => this.#mayGoOn(request);
     const { session, portal } = await firstOf(request.portals, (text) =>
-      openSession({ ...options, portals: [logins.portal(target, text)] }),
+      openSession({ ...options, mayLogIn, portals: [logins.portal(target, text)] }),
     );
     try {
       const deadlineMs = clock.nowMs() + timeoutMs;
@@ -297,6 +321,7 @@ export class SlotTable implements PathHost {
       tsih: held.session.tsih,
       state: String(held.session.state),
       ageMs: nowMs - held.session.openedAtMs,
+      connections: held.session.connections().map((one) => ({ ...one })),
       ...held.session.stats,
     }));
   }

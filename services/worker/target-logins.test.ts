@@ -44,13 +44,15 @@ describe('the login to a target', () => {
   });
 
   test('asks for what the configuration says', async () => {
-    const { params, loginMs } = await logins(`
+    const { params, loginMs, ...login } = await logins(`
 initial_r2t = true
 immediate_data = false
 max_recv_data_segment_length = "64 KiB"
 max_burst_length = "1 MiB"
 first_burst_length = 65536
 max_outstanding_r2t = 1
+connections = 4
+error_recovery_level = 2
 task_reporting = "response-fence"
 protocol_level = 1
 header_digest = "prefer-crc32c"
@@ -68,6 +70,7 @@ login_timeout_ms = 1500
       HeaderDigest: 'CRC32C,None',
     });
     expect(loginMs).toBe(1500);
+    expect(login).toMatchObject({ connections: 4, errorRecoveryLevel: 2 });
     const { params: plain } = await logins('task_reporting = "rfc3720"').to(NAME);
     expect(plain).toHaveProperty('TaskReporting', undefined);
   });
@@ -142,6 +145,13 @@ describe('the configuration of logins', () => {
     ['first_burst_length = 2048\nmax_burst_length = 1024', '', /more than max_burst_length/],
     ['max_burst_length = 100', '', /512 to 16777215/],
     ['protocol_level = 3', '', /1 to 2/],
+    ['connections = 9', '', /1 to 8/],
+    ['connections = 4', '[iscsi]\nsession_max_connections = 2', /more than iscsi\.session_max/],
+    [
+      'connections = 8',
+      `[iscsi]\nconnection_max_count = 7\n[[volumes]]\nname = "v"\ntarget = "${NAME}"\nlun = 1`,
+      /need 8 connections/,
+    ],
     ['', '[discovery]\nauth = { user = "x" }', /user without a secret/],
     [
       '',

@@ -21,7 +21,14 @@ export interface TargetLoginsOptions {
 /** What of a login follows from the configuration of its target. */
 export type TargetLogin = Pick<
   OpenSessionOptions,
-  'network' | 'authentication' | 'initiatorName' | 'params' | 'mapAddress' | 'onMoved'
+  | 'network'
+  | 'authentication'
+  | 'initiatorName'
+  | 'connections'
+  | 'errorRecoveryLevel'
+  | 'params'
+  | 'mapAddress'
+  | 'onMoved'
 > & { readonly loginMs: number };
 
 /** How to log in to each target, as the configuration has it. */
@@ -57,6 +64,8 @@ export class TargetLogins {
       authentication: await this.#authentication.to(target),
       initiatorName:
         this.#initiators.get(target) ?? known?.initiator_name ?? config.discovery.initiator_name,
+      connections: known?.connections ?? 1,
+      errorRecoveryLevel: (known?.error_recovery_level ?? 0) as 0 | 1 | 2, // the schema has seen to it
       params: loginParams(known),
       loginMs: known?.login_timeout_ms ?? Number.POSITIVE_INFINITY,
       mapAddress: this.mapAddress,

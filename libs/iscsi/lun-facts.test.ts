@@ -241,7 +241,7 @@ describe('limits', () => {
 });
 
 describe('quirks', () => {
-  test('an istgt gets short commands, since it states no limit', async () => {
+  test('an istgt gets commands that fit its buffer, since it states no limit', async () => {
     const { attach } = await disk((u) => {
       u.vendor = 'FreeBSD';
       u.product = 'iSCSI DISK';

@@ -94,7 +94,7 @@ export async function learnLun(
     pages.includes(number) ? await vpd(session, lun, number, options) : null;
 
   const quirks = quirksOf(inquiry, options.profile);
-  const tpgs = quirks.alua ? inquiry.tpgs : 0;
+  const { tpgs } = inquiry;
   const port = targetPortOf(designators);
   const access = await learnAccess(session, lun, tpgs, port, options);
   const capacity = await readCapacity(session, lun, options);
@@ -132,7 +132,7 @@ export async function learnLun(
       trim: unmapBlocks > 0 || writeSameUnmap || writeSame10Unmap,
       writeZeroes: true,
       fastZero: (writeSameUnmap || writeSame10Unmap) && readsZeroes,
-      extents: capacity.provisioned && quirks.lbaStatus,
+      extents: capacity.provisioned,
       compareAndWriteBytes: compareBlocks * blockBytes,
       rotational: (rotation?.rotationRate ?? 0) > 1,
     },
@@ -148,13 +148,12 @@ export async function learnLun(
     tpgs,
     port,
     access,
-    copyDesignator: canCopy(portrait, copyPage, quirks) ? copyDesignatorOf(designators) : null,
+    copyDesignator: canCopy(portrait, copyPage) ? copyDesignatorOf(designators) : null,
   };
 }
 
 /** EXTENDED COPY of list identifiers of one byte: service action 0. */
-function canCopy(portrait: LunPortrait, page: Buffer | null, quirks: Quirks): boolean {
-  if (!quirks.extendedCopy) return false;
+function canCopy(portrait: LunPortrait, page: Buffer | null): boolean {
   const commands = page === null ? null : parseThirdPartyCopy(page);
   if (commands === null || commands.length === 0) return portrait.inquiry.thirdPartyCopy;
   return commands.some(([op, action]) => op === ScsiOp.ExtendedCopy && action === 0);

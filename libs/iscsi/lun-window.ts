@@ -16,21 +16,19 @@ export class LunWindow {
   /** In flight, between tries too. */
   used = 0;
   /** As many may be; 0 while I/O is held back. */
-  limit: number;
+  limit = TASKS_MAX;
   readonly #session: IscsiSession;
   readonly #owner: TaskOwner;
   readonly #parked = new Fifo<Task>();
-  #depth: number;
+  #depth = TASKS_MAX;
   #good = 0;
   #gates = 0;
   #shrunkMs = Number.NEGATIVE_INFINITY;
   #filling = false;
 
-  constructor(session: IscsiSession, owner: TaskOwner, depth: number) {
+  constructor(session: IscsiSession, owner: TaskOwner) {
     this.#session = session;
     this.#owner = owner;
-    this.#depth = depth === 0 ? TASKS_MAX : Math.min(depth, TASKS_MAX);
-    this.limit = this.#depth;
   }
 
   /** Nothing limits it: the path of every I/O asks no more than this. */

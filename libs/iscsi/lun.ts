@@ -115,7 +115,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#dpoFua = facts.dpoFua;
     this.knowsLbaStatus = facts.caps.extents;
     if (facts.quirks.fastAbort) session.stopDataOnAbort = true;
-    this.#window = new LunWindow(session, this, facts.quirks.depth);
+    this.#window = new LunWindow(session, this);
     this.reservations = new LunReservations(session, lun, {
       onSense: (sense) => this.#watch.hear(sense),
     });

@@ -4,16 +4,8 @@ export interface Quirks {
   readonly profile: string;
   /** False: COMPARE AND WRITE is not offered, whatever the Block Limits page says. */
   readonly compareAndWrite: boolean;
-  /** False: GET LBA STATUS is not asked; everything counts as allocated. */
-  readonly lbaStatus: boolean;
-  /** False: no EXTENDED COPY; copies are read and written. */
-  readonly extendedCopy: boolean;
-  /** False: the access states that the device tells are not believed; all its ports are alike. */
-  readonly alua: boolean;
   /** Most bytes of one READ or WRITE where the device states no limit; 0: our own limit. */
   readonly commandBytesMax: number;
-  /** Most commands in flight at the start; 0: no limit but the session's. */
-  readonly depth: number;
   /**
    * After an abort or a LOGICAL UNIT RESET the device wants no more Data-Out for the tasks that are to end. False, as
    * RFC 7143 §4.2.3.3 has it: it waits for what it asked for with R2T.
@@ -24,11 +16,7 @@ export interface Quirks {
 const standard: Quirks = {
   profile: 'standard',
   compareAndWrite: true,
-  lbaStatus: true,
-  extendedCopy: true,
-  alua: true,
   commandBytesMax: 0,
-  depth: 0,
   fastAbort: false,
 };
 
@@ -75,10 +63,9 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     vendor: 'FreeBSD',
     product: 'iSCSI DISK',
     revision: '',
-    quirks: { commandBytesMax: MIB, extendedCopy: false },
+    quirks: { commandBytesMax: MIB },
     reasons: [
-      'It has no Block Limits page, so it states no longest transfer, and keeps a buffer as long as the transfer for every command: 1 MiB keeps it small.',
-      'EXTENDED COPY is not among its commands.',
+      'It states no longest transfer, but without a queue (QueueDepth 0) a command that is longer than its buffer of 2 MiB fails (from its source). 1 MiB is what later versions call optimal.',
     ],
   },
   {

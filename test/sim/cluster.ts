@@ -47,6 +47,10 @@ export class SimCluster {
   target!: Target;
   /** The target loses what was not flushed, now. */
   onCacheLost: () => void = () => {};
+  /** A volume came into service of which nobody remembers anything: the records are gone, and all who had served it. */
+  onForgotten: () => void = () => {};
+  /** Workers that knew the volume when the records were lost, and have lived since. */
+  #remembering: Set<string> | null = null;
   readonly #options: SimOptions;
   readonly #processes = new Map<string, Process>();
   readonly #cores = new Map<string, GatewayCore>();
@@ -126,6 +130,12 @@ export class SimCluster {
     };
   }
 
+  /** The store of the bus loses all records. */
+  wipeBus(): void {
+    this.#remembering = new Set(this.workerIds.filter((id) => this.isUp(id)));
+    this.hub.wipe();
+  }
+
   /** One restart at a time; another one asked for meanwhile is the same one. */
   restartTarget(downMs: number, loseCache = false): Promise<void> {
     if (this.#restart !== null) return this.#restart;
@@ -151,7 +161,11 @@ export class SimCluster {
   startGateway(id: string): void {
     this.network.startHost(id);
     const bus = this.hub.connect(id);
-    const core = new GatewayCore(this.#deps(id, bus), (volume) => this.#ready.set(id, volume));
+    const core = new GatewayCore(this.#deps(id, bus), (volume) => {
+      if (this.#remembering?.size === 0) this.onForgotten();
+      this.#remembering = null;
+      this.#ready.set(id, volume);
+    });
     core.start();
     this.#cores.set(id, core);
     this.#processes.set(id, { id, bus, service: core });
@@ -165,6 +179,7 @@ export class SimCluster {
     const process = this.#processes.get(id);
     if (process === undefined) return;
     this.#processes.delete(id);
+    this.#remembering?.delete(id);
     this.#ready.delete(id);
     this.#cores.delete(id);
     this.network.crashHost(id);

@@ -42,7 +42,7 @@ export const MISFORTUNES: Readonly<Record<string, Misfortune>> = {
     cluster.hub.serverUp();
   },
   'bus loses its history': async (cluster, rng) => {
-    cluster.hub.wipe();
+    cluster.wipeBus();
     await sleep(cluster.clock, intBetween(rng, 100, 5_000));
   },
   'a process loses the bus': async (cluster, rng) => {

@@ -29,6 +29,11 @@ export class Workload {
     this.#cluster = cluster;
     this.#rng = rng;
     cluster.onCacheLost = () => this.history.lostCache(cluster.clock.nowMs());
+    // There is nobody left who could tell of an earlier loss: that much is documented.
+    cluster.onForgotten = () => {
+      const nowMs = cluster.clock.nowMs();
+      this.history.flushed({ startMs: nowMs, endMs: nowMs, ok: false });
+    };
   }
 
   start(clients: number): void {

@@ -75,10 +75,12 @@ function tellAll(
 async function tell(target: string, portal: Address, login: TargetLogin): Promise<PortalStory> {
   const steps: LoginEvent[] = [];
   const named = { portal: formatAddress(portal), steps };
-  const { loginMs, ...options } = login;
+  const { loginMs, connections, ...options } = login;
   try {
     const session = await openSession({
       ...options,
+      // One login is told of; how many more the target would take is a key of it.
+      params: { ...options.params, MaxConnections: connections ?? 1 },
       clock: systemClock,
       rng: systemRng,
       pool: sharedPool,

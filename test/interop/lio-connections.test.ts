@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Lio, startLio, whyNoLio } from '#testkit/lio.ts';
+import { FIRST_GUEST_PORT, GUEST_ADDRESS } from '#testkit/lio-config.ts';
 import { type Orion, startOrion } from '#testkit/orion.ts';
 import { describeUnless } from '#testkit/requires.ts';
 import { waitFor } from '#testkit/wait.ts';
@@ -75,5 +76,24 @@ describeUnless(await whyNoLio(), 'a volume of LIO over sessions of four connecti
     expect(reset.stdout).toContain('logged in anew');
     await allUp();
     await writeAndRead(100);
+  });
+
+  test('is told of by login-test, in one login', async () => {
+    const { code, stdout } = await orion.cli('login-test', lio.targetName);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/MaxConnections +4 +4 +4 /);
+    expect(stdout).toMatch(/ErrorRecoveryLevel +2 +2 +2 /);
+    expect(stdout.match(/is connected/g)).toHaveLength(1);
+  });
+
+  test('is discovered behind its address translation, and reached with the address map', async () => {
+    const told = `${GUEST_ADDRESS}:${FIRST_GUEST_PORT}`;
+    const [portal] = lio.portals;
+    const plain = await orion.cli('discover', portal!);
+    expect(plain.stdout).toMatch(new RegExp(`${lio.targetName} +1 +${told}`));
+    const mapped = await orion.cli('discover', portal!, '--map', `${told}=${portal}`, '--json');
+    expect(JSON.parse(mapped.stdout)).toMatchObject({
+      targets: [{ name: lio.targetName, groups: [{ tpgt: 1, portals: [portal] }] }],
+    });
   });
 });

@@ -1,3 +1,4 @@
+import { isOrionError } from '../core/errors.ts';
 import { AccessState, ANY_ACCESS, type PathAccess } from '../multipath/access.ts';
 import {
   AluaState,
@@ -74,16 +75,24 @@ export async function setTargetPortGroups(
   await runChecked(session, lun, { cdb, send }, options);
 }
 
-/** The state of the path when a LUN is attached. A device without target port groups is the same over all its ports. */
+/**
+ * The state of the path when a LUN is attached; null for a device without target port groups, or one that claims them and
+ * does not know the command.
+ */
 export async function learnAccess(
   session: IscsiSession,
   lun: Buffer,
   tpgs: number,
   port: TargetPort,
   options: RunOptions,
-): Promise<PathAccess> {
-  if (tpgs === 0) return ANY_ACCESS;
-  return (await readAccess(session, lun, port, options)).access;
+): Promise<PathAccess | null> {
+  if (tpgs === 0) return null;
+  try {
+    return (await readAccess(session, lun, port, options)).access;
+  } catch (error) {
+    if (isOrionError(error) && error.code === 'SCSI_UNSUPPORTED') return null;
+    throw error;
+  }
 }
 
 export async function readAccess(

@@ -299,6 +299,18 @@ describe('a unit with access states', () => {
     expect((await attach()).access.state).toBe(AccessState.Standby);
   });
 
+  test('that it claims and does not know counts as one without', async () => {
+    const { unit, attach } = await disk((u) => {
+      u.tpgs = 1;
+      u.falseGroups = true;
+    });
+    const lun = await attach();
+    expect(lun.access.state).toBe(AccessState.Any);
+    unit.ops.length = 0;
+    await lun.probe(NO_DEADLINE);
+    expect(unit.ops).toEqual([ScsiOp.TestUnitReady]);
+  });
+
   test('that it does not claim are not asked for', async () => {
     const { unit, attach } = await disk();
     expect((await attach()).access.state).toBe(AccessState.Any);

@@ -1,6 +1,6 @@
 import type { BlockCapabilities } from '../block/device.ts';
 import { IO_BYTES_MAX } from '../core/limits.ts';
-import type { PathAccess } from '../multipath/access.ts';
+import { ANY_ACCESS, type PathAccess } from '../multipath/access.ts';
 import { scsiErrors } from '../scsi/errors.ts';
 import { parseThirdPartyCopy } from '../scsi/extended-copy.ts';
 import { formatLun } from '../scsi/lun.ts';
@@ -68,7 +68,7 @@ export interface LunFacts {
   readonly writeSame10Unmap: boolean;
   /** Deallocated blocks read as zeroes. */
   readonly readsZeroes: boolean;
-  /** Target port group support (ALUA), and the port that this path leads to. */
+  /** Target port group support (ALUA), 0 where it is none or a false claim, and the port that this path leads to. */
   readonly tpgs: number;
   readonly port: TargetPort;
   readonly access: PathAccess;
@@ -94,9 +94,8 @@ export async function learnLun(
     pages.includes(number) ? await vpd(session, lun, number, options) : null;
 
   const quirks = quirksOf(inquiry, options.profile);
-  const { tpgs } = inquiry;
   const port = targetPortOf(designators);
-  const access = await learnAccess(session, lun, tpgs, port, options);
+  const access = await learnAccess(session, lun, inquiry.tpgs, port, options);
   const capacity = await readCapacity(session, lun, options);
   checkBlockSize(capacity, identity, session, lun);
   const mode = await modeSense(session, lun, options);
@@ -145,9 +144,9 @@ export async function learnLun(
     writeSameUnmap,
     writeSame10Unmap,
     readsZeroes,
-    tpgs,
+    tpgs: access === null ? 0 : inquiry.tpgs,
     port,
-    access,
+    access: access ?? ANY_ACCESS,
     copyDesignator: canCopy(portrait, copyPage) ? copyDesignatorOf(designators) : null,
   };
 }

@@ -28,6 +28,8 @@ export class FakeUnit {
     caching: 0x04,
   };
   aluaState = 0;
+  /** It claims target port groups, and does not know the command. */
+  falseGroups = false;
   transitionSeconds = 10;
   /** Sense for the next commands that ask for nothing about the unit, in order; then they succeed. */
   senses: Buffer[] = [];
@@ -44,6 +46,7 @@ export class FakeUnit {
     this.ops.push(op);
     switch (op) {
       case ScsiOp.MaintenanceIn:
+        if (this.falseGroups) return this.#sense(pdu, INVALID_OPCODE);
         return this.#data(pdu, this.#groups());
       case ScsiOp.Inquiry:
         return this.#inquiry(pdu);

@@ -1,10 +1,15 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { KeyValue } from '#bus/bus.ts';
 import { loadConfig } from '#config/load.ts';
 import type { ClaimReply, ClaimRequest } from '#contracts/messages.ts';
 import { RECORD_VERSION } from '#contracts/records.ts';
+import { errorText } from '#core/errors.ts';
 import { seededRng } from '#core/rng.ts';
+import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
+import { FakeUnit } from '#iscsi/testing/fake-unit.ts';
+import { FakeWires } from '#iscsi/testing/fake-wires.ts';
 import { TARGET_NAME, targetFixture } from '#testkit/target-fixture.ts';
+import { VirtualClock } from '#testkit/virtual-clock.ts';
 import { sharedPool } from '#wire/buffer-pool.ts';
 import { formatAddress } from '#wire/network.ts';
 import { SlotTable } from './slot-table.ts';
@@ -13,6 +18,35 @@ import { TargetLogins } from './target-logins.ts';
 const LUN = '0000000000000000';
 const MOVED_FOR_GOOD = 2;
 const MOVED_FOR_NOW = 1;
+
+function recordOf(portal: string, incarnation: number) {
+  return {
+    v: RECORD_VERSION,
+    name: 'vol1',
+    lun: LUN,
+    owner: 'g0',
+    ownerIncarnation: 'x',
+    epoch: 1,
+    state: 'active',
+    wwid: '',
+    target: TARGET_NAME,
+    slots: [{ slot: 0, portal, worker: 'w0', incarnation, tpgt: -1, state: 'fencing' }],
+  };
+}
+
+function claimOf(portal: string, incarnation: number, clock: VirtualClock): ClaimRequest {
+  return {
+    volume: 'vol1',
+    epoch: 1,
+    slot: 0,
+    incarnation,
+    target: TARGET_NAME,
+    portals: [portal],
+    lun: LUN,
+    timeoutMs: 5000,
+    expiresWallMs: clock.wallMs() + 5000,
+  };
+}
 
 /** A worker with a target in memory, whose records say yes to every claim. */
 async function rig() {
@@ -23,19 +57,7 @@ async function rig() {
   const text = `[[targets]]\nname = "${TARGET_NAME}"\nportals = ["${home}"]`;
   const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
   let incarnation = 0;
-  const record = () => ({
-    v: RECORD_VERSION,
-    name: 'vol1',
-    lun: LUN,
-    owner: 'g0',
-    ownerIncarnation: 'x',
-    epoch: 1,
-    state: 'active',
-    wwid: '',
-    target: TARGET_NAME,
-    slots: [{ slot: 0, portal: home, worker: 'w0', incarnation, tpgt: -1, state: 'fencing' }],
-  });
-  const kv = { get: async () => ({ key: '', revision: 1, value: record() }) };
+  const kv = { get: async () => ({ key: '', revision: 1, value: recordOf(home, incarnation) }) };
   const table = new SlotTable({
     worker: 'w0',
     workerIncarnation: 'x',
@@ -51,19 +73,8 @@ async function rig() {
   });
   const claim = async (): Promise<ClaimReply> => {
     incarnation += 1;
-    const request: ClaimRequest = {
-      volume: 'vol1',
-      epoch: 1,
-      slot: 0,
-      incarnation,
-      target: TARGET_NAME,
-      portals: [home],
-      lun: LUN,
-      timeoutMs: 5000,
-      expiresWallMs: clock.wallMs() + 5000,
-    };
     let reply: ClaimReply | Error | null = null;
-    table.claim(request).then(
+    table.claim(claimOf(home, incarnation, clock)).then(
       (value) => {
         reply = value;
       },
@@ -101,4 +112,83 @@ test('a portal that has moved for good is left out from then on', async () => {
     expect(await claim()).toMatchObject({ portal: home, tpgt: 2 });
     expect(reached()).toBe(other);
   }
+});
+
+describe('a connection of a session that comes back', () => {
+  /** A held slot whose session has two connections, and a store of records that can be away, or say something else. */
+  async function held() {
+    const clock = new VirtualClock();
+    const net = new FakeWires();
+    net.setUp = (wire) => {
+      wire.wants = { ...wire.wants, MaxConnections: 2, ErrorRecoveryLevel: 1 };
+      const unit = new FakeUnit(wire);
+      wire.onPdu = ({ pdu }) => {
+        if (pdu.opcode === Opcode.ScsiCommand) unit.answer(pdu);
+        if (pdu.opcode === Opcode.NopOut && pdu.itt !== RESERVED_TAG) {
+          const { lun, itt } = pdu;
+          wire.send({ opcode: Opcode.NopIn, lun, itt, ttt: RESERVED_TAG, ...wire.numbers(true) });
+        }
+        if (pdu.opcode !== Opcode.LogoutRequest) return;
+        wire.send({
+          opcode: Opcode.LogoutResponse,
+          response: 0,
+          itt: pdu.itt,
+          ...wire.numbers(true),
+          time2Wait: 0,
+          time2Retain: 0,
+        });
+      };
+    };
+    const text = `[[targets]]\nname = "${TARGET_NAME}"\nportals = ["fake:3260"]\nconnections = 2\nerror_recovery_level = 1`;
+    const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
+    const store = { isAway: false, incarnation: 1 };
+    const lost: string[] = [];
+    const table = new SlotTable({
+      worker: 'w0',
+      workerIncarnation: 'x',
+      cluster: 'test',
+      logins: new TargetLogins({ config, network: net, env: {} }),
+      sessionsMax: 4,
+      connectTimeoutMs: 1000,
+      clock,
+      rng: seededRng(1),
+      pool: sharedPool,
+      records: async () => {
+        if (store.isAway) throw new Error('the bus is away');
+        const value = recordOf('fake:3260', store.incarnation);
+        return { get: async () => ({ key: '', revision: 1, value }) } as unknown as KeyValue;
+      },
+      onSessionLost: (_held, cause) => lost.push(errorText(cause)),
+    });
+    await table.claim(claimOf('fake:3260', 1, clock));
+    const states = () =>
+      table
+        .sessions(clock.nowMs())
+        .flatMap(({ connections }) => connections.map(({ cid, state }) => `${cid} ${state}`));
+    await clock.runUntil(() => states().join() === '0 LOGGED_IN,1 LOGGED_IN', 1000);
+    return { clock, net, store, table, lost, states };
+  }
+
+  test('asks the record again, and waits while that cannot be read', async () => {
+    const { clock, net, store, lost, states } = await held();
+    store.isAway = true;
+    net.wires[1]!.close();
+    await clock.advance(5_000);
+    expect(net.wires).toHaveLength(2);
+    expect(states()[0]).toBe('0 LOGGED_IN');
+    store.isAway = false;
+    await clock.advance(5_000);
+    expect(states()).toEqual(['0 LOGGED_IN', '1 LOGGED_IN']);
+    expect(lost).toEqual([]);
+  });
+
+  test('ends the session when somebody else has the slot by then', async () => {
+    const { clock, net, store, lost, table } = await held();
+    store.incarnation = 2;
+    net.wires[1]!.close();
+    await clock.advance(5_000);
+    expect(net.wires).toHaveLength(2);
+    expect(table.heldCount).toBe(0);
+    expect(lost).toEqual([expect.stringContaining('WORKER_CLAIM_STALE')]);
+  });
 });

@@ -51,6 +51,8 @@ export class SimCluster {
   onForgotten: () => void = () => {};
   /** Workers that knew the volume when the records were lost, and have lived since. */
   #remembering: Set<string> | null = null;
+  /** Processes that have no bus now. */
+  #cutOff = new Set<string>();
   readonly #options: SimOptions;
   readonly #processes = new Map<string, Process>();
   readonly #cores = new Map<string, GatewayCore>();
@@ -130,6 +132,17 @@ export class SimCluster {
     };
   }
 
+  /** Takes the bus from this process, and gives it back to any other that had none. */
+  cutFromBus(id: string): void {
+    this.#cutOff = new Set([id]);
+    this.hub.partition([[id]]);
+  }
+
+  healBus(): void {
+    this.#cutOff = new Set();
+    this.hub.heal();
+  }
+
   /** The store of the bus loses all records. */
   wipeBus(): void {
     this.#remembering = new Set(this.workerIds.filter((id) => this.isUp(id)));
@@ -162,7 +175,8 @@ export class SimCluster {
     this.network.startHost(id);
     const bus = this.hub.connect(id);
     const core = new GatewayCore(this.#deps(id, bus), (volume) => {
-      if (this.#remembering?.size === 0) this.onForgotten();
+      const reached = this.#remembering?.difference(this.#cutOff);
+      if (reached?.size === 0) this.onForgotten();
       this.#remembering = null;
       this.#ready.set(id, volume);
     });

@@ -46,10 +46,10 @@ export const MISFORTUNES: Readonly<Record<string, Misfortune>> = {
     await sleep(cluster.clock, intBetween(rng, 100, 5_000));
   },
   'a process loses the bus': async (cluster, rng) => {
-    cluster.hub.partition([[pick(rng, [...cluster.workerIds, ...cluster.gatewayIds])]]);
+    cluster.cutFromBus(pick(rng, [...cluster.workerIds, ...cluster.gatewayIds]));
     // Long enough for others to take its place.
     await sleep(cluster.clock, intBetween(rng, 100, 20_000));
-    cluster.hub.heal();
+    cluster.healBus();
   },
   'writes land late': async (cluster, rng) => {
     const from = intBetween(rng, 0, BLOCKS - 8);

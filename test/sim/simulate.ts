@@ -48,7 +48,7 @@ export async function simulate(
     const trouble = misfortunes(cluster, rng, clock.nowMs() + TROUBLE_MS, log, options.only);
     await cluster.during(trouble, TROUBLE_MS * 3);
     cluster.network.heal();
-    cluster.hub.heal();
+    cluster.healBus();
     workload.stop();
     await clock.runUntil(() => workload.idle && cluster.volume !== undefined, QUIET_MS);
     await clock.advance(GHOST_MS);

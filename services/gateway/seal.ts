@@ -22,7 +22,7 @@ export interface Sealed {
   readonly clean: ReadonlySet<number>;
   /** A session that saw all that happened to the target has made durable what the older epoch had acknowledged. */
   readonly flushed: boolean;
-  /** A worker has served the volume before, of which the record may know nothing. */
+  /** A worker has served the volume before, or may have, of which the record may know nothing. */
   readonly served: boolean;
   /** The newest epoch that anybody knows. */
   readonly newest: number;
@@ -49,6 +49,8 @@ export async function sealVolume(options: SealOptions): Promise<Sealed> {
         }
       } catch (error) {
         newest = Math.max(newest, epochSeen(error));
+        // One that is there and cannot answer may know more than the record.
+        served ||= !isOrionError(error) || error.code !== 'BUS_NO_RESPONDER';
         log.warn({ worker, err: errorText(error) }, 'worker did not seal the older epoch');
       }
     }),

@@ -145,7 +145,8 @@ export class SimCluster {
 
   /** The store of the bus loses all records. */
   wipeBus(): void {
-    this.#remembering = new Set(this.workerIds.filter((id) => this.isUp(id)));
+    // Who has started since an earlier loss has not served yet.
+    this.#remembering ??= new Set(this.workerIds.filter((id) => this.isUp(id)));
     this.hub.wipe();
   }
 
@@ -175,8 +176,8 @@ export class SimCluster {
     this.network.startHost(id);
     const bus = this.hub.connect(id);
     const core = new GatewayCore(this.#deps(id, bus), (volume) => {
-      const reached = this.#remembering?.difference(this.#cutOff);
-      if (reached?.size === 0) this.onForgotten();
+      const nobody = [...(this.#remembering ?? [])].every((worker) => this.#cutOff.has(worker));
+      if (this.#remembering !== null && nobody) this.onForgotten();
       this.#remembering = null;
       this.#ready.set(id, volume);
     });

@@ -24,6 +24,8 @@ export class LoginExchange implements ConnectionHandler {
   readonly promise: Promise<LoginOutcome>;
   readonly #machine: LoginMachine;
   readonly #onDone: (result: LoginResult) => void;
+  /** It has ended: whatever else comes in the same read is not looked at, and cannot bring it back. */
+  #over = false;
   #resolve!: (outcome: LoginOutcome) => void;
   #reject!: (error: OrionError) => void;
 
@@ -42,6 +44,7 @@ export class LoginExchange implements ConnectionHandler {
   }
 
   fail(error: OrionError): void {
+    this.#over = true;
     this.#reject(error);
   }
 
@@ -55,14 +58,16 @@ export class LoginExchange implements ConnectionHandler {
         this.#resolve({ kind: 'done' });
         return;
       case 'redirect':
+        this.#over = true;
         this.#resolve(step);
         return;
       case 'failed':
-        this.#reject(step.error);
+        this.fail(step.error);
     }
   }
 
   pdu(connection: Connection, header: Buffer, at: number, data: Buffer): void {
+    if (this.#over) return;
     const opcode = header[at + At.opcode]! & Bit.opcodeMask;
     if (opcode !== Opcode.LoginResponse) {
       const what = nameOf(Opcode, opcode);
@@ -81,10 +86,10 @@ export class LoginExchange implements ConnectionHandler {
 
   lost(connection: Connection, error: Error | null): void {
     const where = connection.partial ? ' in the middle of a PDU' : '';
-    if (isOrionError(error)) return this.#reject(this.#failure(error.message, error.hint));
+    if (isOrionError(error)) return this.fail(this.#failure(error.message, error.hint));
     const what = error === null ? 'the target closed the connection' : 'the connection broke';
     const reason = error === null ? '' : `: ${error.message}`;
-    this.#reject(this.#failure(`${what}${where}${reason}`, HINT_CLOSED));
+    this.fail(this.#failure(`${what}${where}${reason}`, HINT_CLOSED));
   }
 
   #failure(what: string, hint = HINT_NO_TARGET): OrionError {

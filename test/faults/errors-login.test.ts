@@ -4,6 +4,7 @@ import { openSession } from '#iscsi/open-session.ts';
 import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
 import { openOptions } from '#iscsi/testing/fake-session.ts';
 import { FakeTarget, settle } from '#iscsi/testing/fake-target.ts';
+import { wires } from '#iscsi/testing/fake-wires.ts';
 import { encodeText, type TextPair } from '#iscsi/text.ts';
 import { VirtualClock } from '#testkit/virtual-clock.ts';
 import { internalFault } from './hostile-ledger.ts';
@@ -45,6 +46,8 @@ async function failing(setUp: (target: FakeTarget, clock: VirtualClock) => void)
   const sent = target.received.reduce((sum, { data }) => sum + data.length, 0);
   expect(sent).toBeLessThan(SENT_BYTES_MAX);
   await settle();
+  await clock.advance(10 * LOGIN_MS);
+  expect(clock.pending).toBe(0);
   return { target, error: error as OrionError, tookMs };
 }
 
@@ -254,6 +257,36 @@ describe('a login ends in time and in bounds when the target', () => {
       };
     });
     expect(target.connects).toBeLessThan(20);
+  });
+
+  test('goes on behind an answer that ended the login of a further connection', async () => {
+    const r = await wires(2, (wire, index) => {
+      if (index !== 1) return;
+      wire.onLogin = (request) => {
+        // All in one read, as the platform may deliver it.
+        const parts: Buffer[] = [];
+        const send = wire.sendBytes.bind(wire);
+        wire.sendBytes = (bytes) => {
+          parts.push(bytes);
+        };
+        wire.loginResponse(request, { csg: 1 });
+        wire.loginResponse(request, {}, [
+          ['AuthMethod', 'None'],
+          ['TargetPortalGroupTag', '1'],
+        ]);
+        wire.loginResponse(request, { csg: 1, nsg: 3, tsih: 0x1234 }, [
+          ['HeaderDigest', 'None'],
+          ['DataDigest', 'None'],
+        ]);
+        wire.sendBytes = send;
+        wire.sendBytes(Buffer.concat(parts));
+        return true;
+      };
+    });
+    await settle();
+    // What came behind the end cannot bring it back: a connection that is in no state to fail.
+    expect(r.session.connections().map(({ state }) => state)).toEqual(['LOGGED_IN']);
+    expect(r.session.state).toBe('open');
   });
 
   test('goes on behind its last response with what is no answer', async () => {

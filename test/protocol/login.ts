@@ -104,7 +104,7 @@ export const loginRows: Group = {
       [rules, 'a path slot has the same ISID wherever and whenever it is made'],
       [tgt, REINSTATES],
     ),
-    doneHere(
+    done(
       ['B15', '§6.3.1', 'PY'],
       'Name, ISID, TSIH and connection number decide between a new session, reinstatement, and one more connection.',
       [
@@ -115,6 +115,7 @@ export const loginRows: Group = {
         'libs/iscsi/connections.test.ts',
         'does not take up a session that got its handle from the target after it',
       ],
+      ['test/interop/lio-connections.test.ts', 'all connections are up'],
     ),
     done(
       ['B16', '§11.13.3', 'NY'],

@@ -130,7 +130,7 @@ export const recovery: Group = {
         'ends the session when a reassignment is not answered, or the time of the target is over',
       ],
     ),
-    doneHere(
+    done(
       ['H11', '§4.2.2, §4.2.5.1', 'NN'],
       'Connections share the numbers of commands, have their own of statuses, and a task stays with its connection.',
       [
@@ -141,6 +141,10 @@ export const recovery: Group = {
       [
         'libs/iscsi/connections.test.ts',
         'takes no PDU of a task from another connection than the one of the task',
+      ],
+      [
+        'test/interop/lio-connections.test.ts',
+        'does I/O over all of them, shows them, and has them all logged in anew on request',
       ],
     ),
     doneHere(
@@ -159,7 +163,7 @@ export const recovery: Group = {
         'has its commands go on over another one, and nobody hears of it',
       ],
     ),
-    doneHere(
+    done(
       ['H13', '§6.3.1, §11.13.5', 'NN'],
       'Further connections join with the handle of the session, negotiate what is theirs, and are done without where the target refuses.',
       [
@@ -170,6 +174,7 @@ export const recovery: Group = {
         'libs/iscsi/connections.test.ts',
         'stays with fewer when the target answers %s, and says so',
       ],
+      ['test/interop/lio-connections.test.ts', 'all connections are up'],
     ),
     done(
       ['H14', '§8.1.3, §8.3.1', 'PY'],

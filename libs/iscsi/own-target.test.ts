@@ -68,4 +68,48 @@ describe('the initiator against our own target, in memory', () => {
     await driven(clock, second.logout({ timeoutMs: 5000 }));
     await driven(clock, fixture.target.close());
   });
+
+  /** A session whose command times out soon, and a write that the target does not execute. */
+  const stuck = async (onLunReset: 'wait' | 'abort') => {
+    const fixture = await targetFixture({ seed: 43, behaviour: { onLunReset } });
+    const { clock, target } = fixture;
+    const opened = openSession({
+      network: fixture.network.host('initiator'),
+      clock,
+      rng: seededRng(3),
+      portals: [target.addresses[0]!],
+      initiatorName: 'iqn.2026-11.test:initiator',
+      isid: makeIsid('test', TARGET_NAME, 0),
+      targetName: TARGET_NAME,
+      timeouts: { commandMs: 1000, abortMs: 1000 },
+    });
+    const session = await driven(clock, opened);
+    const lun = await driven(clock, attachLun(session, lunFromNumber(0)));
+    const hold = target.faults.holdWrites();
+    const written = driven(clock, lun.write(0, Buffer.alloc(4096, 7), 0, NO_DEADLINE));
+    return { clock, target, session, lun, hold, written };
+  };
+
+  test('aborts a write that hangs: where the target ends it, it is terminated and never executed', async () => {
+    const { clock, target, session, lun, hold, written } = await stuck('abort');
+    await expect(written).rejects.toMatchObject({
+      code: 'ISCSI_COMMAND_ABORTED',
+      outcome: 'terminated',
+    });
+    hold.remove();
+    await clock.advance(1000);
+    const into = Buffer.alloc(4096, 1);
+    await driven(clock, lun.read(0, into, NO_DEADLINE));
+    expect(into.every((byte) => byte === 0)).toBe(true);
+    await driven(clock, session.logout({ timeoutMs: 5000 }));
+    await driven(clock, target.close());
+  });
+
+  test('aborts a write that hangs: where the target goes on executing it, its outcome is unknown', async () => {
+    const { clock, target, session, hold, written } = await stuck('wait');
+    await expect(written).rejects.toMatchObject({ outcome: 'unknown' });
+    expect(session.cause).toMatchObject({ code: 'ISCSI_COMMAND_TIMEOUT' });
+    hold.remove();
+    await driven(clock, target.close());
+  });
 });

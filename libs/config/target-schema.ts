@@ -121,12 +121,12 @@ export const target = T.Object(
     ),
     connections: int(1, CONNECTIONS_MAX, {
       description:
-        'TCP connections of each session (MC/S). A target that allows fewer gets fewer. At most iscsi.session_max_connections.',
+        'TCP connections of each session (MC/S). A target that allows fewer gets fewer. At most iscsi.session_max_connections. With error_recovery_level 0 the loss of one is the loss of the session.',
       default: 1,
     }),
     error_recovery_level: int(0, 2, {
       description:
-        'ErrorRecoveryLevel to ask for. 1: what is damaged on the way is sent again, with digests. 2: commands of a lost connection go on over another one. A target may give less.',
+        'ErrorRecoveryLevel to ask for. 1: what is damaged on the way is sent again, with digests. 2: commands of a lost connection go on over another one. A target may give less. Leave it below 2 for LIO: Linux 6.1 crashes when a command goes on elsewhere.',
       default: 0,
     }),
     initial_r2t: bool({

@@ -23,6 +23,9 @@ const PAUSE_MS_MAX = 1000;
 /** At recovery level 1 no time is agreed on for this; the commands of the lost connection wait meanwhile. */
 const CLEANUP_MS_MAX = 20_000;
 
+/** Login status (§11.13.5). */
+const TOO_MANY_CONNECTIONS = '0206';
+
 /** A connection that is to be cleaned up. */
 interface Lost {
   readonly member: SessionConnection;
@@ -179,7 +182,9 @@ export class ConnectionRecovery {
       member.step('failed');
       members.moveOn(member);
       const refused = isOrionError(error) && error.code === 'ISCSI_LOGIN_REFUSED';
-      if (refused && error.fields.statusClass !== 3) throw new Hopeless(error.message);
+      // A target that has not noticed the loss yet may count the connection still.
+      const passing = refused && error.fields.status === TOO_MANY_CONNECTIONS;
+      if (refused && !passing && error.fields.statusClass !== 3) throw new Hopeless(error.message);
       throw error;
     }
   }
@@ -217,7 +222,9 @@ export class ConnectionRecovery {
     }
     if (waitMs !== null && retainMs !== null) {
       lost.fromMs = session.clock.nowMs() + waitMs;
-      lost.untilMs = lost.fromMs + retainMs;
+      // LIO leaves the fields 0. That would mean that the commands are gone already (§11.15.4); the answers to the
+      // reassignments tell whether they are.
+      lost.untilMs = Math.max(lost.untilMs, lost.fromMs + retainMs);
     }
     member.step('cleaned');
     member.connection = null;

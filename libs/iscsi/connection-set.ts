@@ -21,8 +21,8 @@ export interface ConnectionOpener {
   readonly portals: readonly Address[];
   /** How many connections are wanted. */
   readonly connections: number;
-  /** Rejects when the session must not log in any more: somebody else may have it. */
-  readonly mayLogIn: () => Promise<void>;
+  /** False when the session must not go on: somebody else may have its place. Rejects when that is not known now. */
+  readonly mayLogIn: () => Promise<boolean>;
   readonly logIn: (address: Address, place: LoginPlace, hooks: LoginHooks) => Promise<LoginOutcome>;
 }
 
@@ -142,12 +142,7 @@ export class ConnectionSet {
 
   /** One login for a member, which may stand in for the connection that it had (§6.3.4). Rejects with the reason. */
   async logIn(member: SessionConnection, expStatSn?: number): Promise<void> {
-    try {
-      await this.#opener.mayLogIn();
-    } catch (error) {
-      this.#session.destroy(error as Error);
-      throw error;
-    }
+    await this.#checkRight();
     if (this.#closed) throw this.#session.refusal();
     const { tsih, cmdSn, remoteTpgt: tpgt, login } = this.#session;
     const { cid } = member;
@@ -172,6 +167,22 @@ export class ConnectionSet {
         message: 'the target redirects a further connection of the session elsewhere (§11.13.5)',
       });
     }
+  }
+
+  async #checkRight(): Promise<void> {
+    let mayLogIn: boolean;
+    try {
+      mayLogIn = await this.#opener.mayLogIn();
+    } catch (error) {
+      throw iscsiErrors.make('ISCSI_CONNECT_FAILED', {
+        message: `no connection, since it is not known who may have the session: ${errorText(error)}`,
+        cause: error,
+      });
+    }
+    if (mayLogIn) return;
+    const message = 'the session is not continued: somebody else may have its place';
+    this.#session.destroy(iscsiErrors.make('ISCSI_SESSION_CLOSED', { message }));
+    throw this.#session.refusal();
   }
 
   /** A logout of the whole session is on its way: nothing is opened, and silence is not looked for. */

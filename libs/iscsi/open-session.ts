@@ -53,13 +53,13 @@ export function openSession(options: OpenSessionOptions): Promise<IscsiSession> 
     wanted: {
       ...wantedParams,
       MaxConnections: connections,
-      ...recoveryParams[errorRecoveryLevel],
       ...options.params,
+      ...recoveryParams[errorRecoveryLevel],
     },
     tpgt: options.tpgt ?? null,
     onMoved: options.onMoved,
   };
-  const mayLogIn = options.mayLogIn ?? (() => Promise.resolve());
+  const mayLogIn = options.mayLogIn ?? (() => Promise.resolve(true));
   return openAny(portals, target, { portals, connections, mayLogIn });
 }
 
@@ -82,7 +82,11 @@ export function openDiscovery(
     tpgt: null,
     onMoved: undefined,
   };
-  return openAny(portals, target, { portals, connections: 1, mayLogIn: () => Promise.resolve() });
+  return openAny(portals, target, {
+    portals,
+    connections: 1,
+    mayLogIn: () => Promise.resolve(true),
+  });
 }
 
 function checkedName(name: string): string {

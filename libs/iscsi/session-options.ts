@@ -120,10 +120,10 @@ export interface OpenSessionOptions extends SessionEnvironment {
    */
   readonly errorRecoveryLevel?: 0 | 1 | 2;
   /**
-   * Asked before each login into a session that is open already: rejects when the session must not be continued, because
-   * somebody else may have its place. That ends it.
+   * Asked before each login into a session that is open already. False, because somebody else may have its place, ends the
+   * session. Rejects when that is not known now: the login is tried again later.
    */
-  readonly mayLogIn?: () => Promise<void>;
+  readonly mayLogIn?: () => Promise<boolean>;
   /** Instead of `wantedParams`, key by key. */
   readonly params?: Partial<Params>;
   /** The portal group that the portals are of, where it is known: another one is refused (§13.9). */

@@ -28,6 +28,22 @@ test('a connection sends without delay, and notices by itself a peer that has va
   await listener.close();
 });
 
+test('a connection that is dropped right after its end is closed all the same', async () => {
+  const listener = await nodeNetwork.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 }, () =>
+    sink(() => {}),
+  );
+  const over = Promise.withResolvers<void>();
+  const stream = await nodeNetwork.connect(
+    listener.address,
+    sink(() => over.resolve()),
+    { timeoutMs: 30_000 },
+  );
+  stream.end();
+  stream.destroy(new Error('logged out'));
+  await over.promise;
+  await listener.close();
+});
+
 test('a connection that is given up while it is made is over', async () => {
   const abort = new AbortController();
   abort.abort(new Error('given up'));

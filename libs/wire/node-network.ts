@@ -76,8 +76,8 @@ export class NodeStream implements ByteStream {
 
   destroy(reason?: Error): void {
     this.#closedError ??= reason ?? null;
-    // resetAndDestroy throws on a pipe; a reset exists in TCP alone.
-    if (this.#raw.remoteFamily === undefined) this.#raw.destroy();
+    // resetAndDestroy throws on a pipe, since a reset exists in TCP alone; and after `end` it fails, and closes nothing.
+    if (this.#raw.remoteFamily === undefined || this.#raw.writableEnded) this.#raw.destroy();
     else this.#raw.resetAndDestroy();
     if (this.#raw !== this.#socket) this.#socket.destroy();
   }

@@ -1,10 +1,11 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { KeyValue } from '#bus/bus.ts';
 import { loadConfig } from '#config/load.ts';
 import type { ClaimReply, ClaimRequest } from '#contracts/messages.ts';
 import { RECORD_VERSION } from '#contracts/records.ts';
 import { errorText } from '#core/errors.ts';
 import { seededRng } from '#core/rng.ts';
+import type { IscsiLun } from '#iscsi/lun.ts';
 import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
 import { FakeUnit } from '#iscsi/testing/fake-unit.ts';
 import { FakeWires } from '#iscsi/testing/fake-wires.ts';
@@ -92,7 +93,7 @@ async function rig() {
     const refusal = { statusClass: 1, statusDetail, targetAddress };
     fixture.target.faults.refuseLogin(refusal, { count: 1 });
   };
-  return { home, other, claim, reached, redirect };
+  return { table, home, other, claim, reached, redirect };
 }
 
 test('a path that is redirected is still that of its portal, and begins there the next time', async () => {
@@ -189,6 +190,16 @@ describe('a connection of a session that comes back', () => {
     await clock.advance(5_000);
     expect(net.wires).toHaveLength(2);
     expect(table.heldCount).toBe(0);
-    expect(lost).toEqual([expect.stringContaining('WORKER_CLAIM_STALE')]);
+    expect(lost).toEqual([expect.stringContaining('somebody else may have its place')]);
   });
+});
+
+test('a seal ends a session that is recovering, instead of waiting for it', async () => {
+  const { claim, table } = await rig();
+  const { handle } = await claim();
+  const { session } = table.open(handle, 1, 1) as IscsiLun;
+  vi.spyOn(session, 'recovering', 'get').mockReturnValue(true);
+  const reply = await table.seal({ volume: 'vol1', epoch: 2, timeoutMs: 1000 });
+  expect(session.cause).toMatchObject({ code: 'LINK_EPOCH_STALE' });
+  expect(reply).toMatchObject({ slots: [], inflight: 0 });
 });

@@ -36,11 +36,10 @@ const SEAL_FLUSH_MS = 2_000;
 /** Time that an orderly logout may take before the connection is simply dropped. */
 const LOGOUT_TIMEOUT_MS = 2_000;
 
-/** A further connection of a session waits so long for a record that cannot be read; then the session is given up. */
-const RECORD_WAIT_MS = 30_000;
-const RECORD_POLL_MS = 1_000;
-
 const HANDLES = 0x10000;
+
+/** A claim that does not hold any more. */
+const CLAIM_LOST = new Set(['WORKER_CLAIM_STALE', 'WORKER_CLAIM_SUPERSEDED', 'LINK_EPOCH_STALE']);
 
 export interface SlotTableOptions {
   readonly worker: string;
@@ -156,22 +155,17 @@ export class SlotTable implements PathHost {
     }
   }
 
-  /**
-   * A connection that joins the session later, or takes the place of a lost one, needs the record as the first does. While
-   * the records cannot be read it waits, and the other connections go on.
-   */
-  async #mayGoOn(request: ClaimRequest): Promise<void> {
-    const { clock } = this.#options;
-    const untilMs = clock.nowMs() + RECORD_WAIT_MS;
-    for (;;) {
-      this.#checkNewest(slotKey(request.volume, request.slot), request);
-      try {
-        return await this.#confirm(request);
-      } catch (error) {
-        const isStale = isOrionError(error) && error.code === 'WORKER_CLAIM_STALE';
-        if (isStale || clock.nowMs() >= untilMs) throw error;
-      }
-      await sleep(clock, RECORD_POLL_MS);
+  /** Before each further login of a session: whether the claim that it was opened for still holds (failover.md §4). */
+  async #mayContinue(request: ClaimRequest): Promise<boolean> {
+    const key = slotKey(request.volume, request.slot);
+    try {
+      this.#checkNewest(key, request);
+      await this.#confirm(request);
+      this.#checkNewest(key, request);
+      return true;
+    } catch (error) {
+      if (isOrionError(error) && CLAIM_LOST.has(error.code)) return false;
+      throw error;
     }
   }
 
@@ -201,7 +195,7 @@ export class SlotTable implements PathHost {
         loginMs: Math.min(loginMs, timeoutMs),
       },
     };
-    const mayLogIn = (): Promise<void> => this.#mayGoOn(request);
+    const mayLogIn = (): Promise<boolean> => this.#mayContinue(request);
     const { session, portal } = await firstOf(request.portals, (text) =>
       openSession({ ...options, mayLogIn, portals: [logins.portal(target, text)] }),
     );
@@ -280,6 +274,12 @@ export class SlotTable implements PathHost {
     const deadlineMs = clock.nowMs() + request.timeoutMs;
     const mine = (): HeldSlot[] =>
       [...this.#held.values()].filter((held) => held.volume === request.volume);
+    // Commands of the older epoch are not taken to another connection any more: the session ends, and is fenced.
+    for (const held of mine()) {
+      if (!held.session.recovering) continue;
+      const { volume, epoch } = request;
+      held.session.destroy(linkErrors.make('LINK_EPOCH_STALE', { fields: { volume, epoch } }));
+    }
     const inflight = (): number =>
       mine().reduce((sum, held) => sum + held.session.stats.inflight, 0);
     while (inflight() > 0) {

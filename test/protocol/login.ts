@@ -115,7 +115,10 @@ export const loginRows: Group = {
         'libs/iscsi/connections.test.ts',
         'does not take up a session that got its handle from the target after it',
       ],
-      ['test/interop/lio-connections.test.ts', 'all connections are up'],
+      [
+        'test/interop/lio-connections.test.ts',
+        'does I/O over all of them, shows them, and has them all logged in anew on request',
+      ],
     ),
     done(
       ['B16', '§11.13.3', 'NY'],

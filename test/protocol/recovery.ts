@@ -174,7 +174,10 @@ export const recovery: Group = {
         'libs/iscsi/connections.test.ts',
         'stays with fewer when the target answers %s, and says so',
       ],
-      ['test/interop/lio-connections.test.ts', 'all connections are up'],
+      [
+        'test/interop/lio-connections.test.ts',
+        'does I/O over all of them, shows them, and has them all logged in anew on request',
+      ],
     ),
     done(
       ['H14', '§8.1.3, §8.3.1', 'PY'],

@@ -10,14 +10,14 @@ import {
 import { allRows, GROUP_SIZES, groups, isDone } from '../protocol/table.ts';
 import { ROOT } from './sources.ts';
 
-/** Whether a file calls something with this name first, that is no `describe` and is not skipped. */
+/** Whether a file has a test of this name that is not skipped; behind `each(...)` there is no name before the bracket. */
 function hasTest(file: string, name: string): boolean {
   const path = join(ROOT, file);
   if (!file.endsWith('.test.ts') || !existsSync(path)) return false;
   const escaped = name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll("'", "\\\\?'");
   const call = new RegExp(`([\\w.]*)\\(\\s*(['"\`])${escaped}\\2\\s*,`, 'g');
   return [...readFileSync(path, 'utf8').matchAll(call)].some(
-    ([, callee]) => !/^describe|skip|todo/.test(callee!),
+    ([, callee]) => /^(?:(?:test|it)(?:\.\w+)?)?$/.test(callee!) && !/skip|todo/.test(callee!),
   );
 }
 

@@ -15,6 +15,7 @@ import {
   recoveryParams,
   type SessionEnvironment,
   type SessionTimeouts,
+  severalConnectionsParams,
   wantedParams,
 } from './session-options.ts';
 import { parseTargetAddress, type TargetAddress } from './target-address.ts';
@@ -53,6 +54,7 @@ export function openSession(options: OpenSessionOptions): Promise<IscsiSession> 
     wanted: {
       ...wantedParams,
       MaxConnections: connections,
+      ...(connections > 1 ? severalConnectionsParams : {}),
       ...options.params,
       ...recoveryParams[errorRecoveryLevel],
     },

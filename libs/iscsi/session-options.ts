@@ -71,6 +71,12 @@ export const wantedParams: Partial<Params> = {
   iSCSIProtocolLevel: 2,
 };
 
+/**
+ * What we ask for beside `wantedParams` with several connections. LIO takes unsolicited data only of a command that it has
+ * begun, and ends the connection over those of one that still waits for another connection's.
+ */
+export const severalConnectionsParams: Partial<Params> = { InitialR2T: true };
+
 /** Seconds that a target keeps the commands of a lost connection for us; no longer than one login takes twice. */
 const TIME2RETAIN_S = 20;
 

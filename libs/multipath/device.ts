@@ -11,7 +11,6 @@ import { isOrionError, type OrionError } from '../core/errors.ts';
 import { CacheWatch } from './cache-watch.ts';
 import { resolveCompareAndWrite } from './compare-outcome.ts';
 import { multipathErrors } from './errors.ts';
-import type { FlushMark } from './flush-guard.ts';
 import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
 import type { PathDevice, UnitAttention } from './path.ts';
 import { PathState } from './path.ts';
@@ -113,7 +112,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   }
 
   async flush(io: IoContext): Promise<void> {
-    const mark: FlushMark = this.#cache.begin();
+    const mark = this.#cache.begin();
     const request = new IoRequest(this, RequestKind.Flush, 0, 0, 0, io);
     this.dispatch(request);
     await request.promise;
@@ -207,9 +206,12 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   unquiesce(reset: boolean): void {
     this.#holds -= 1;
     assert(this.#holds >= 0, 'every unquiesce ends one hold');
-    if (reset) this.#paths.wasReset();
+    if (reset) this.wasReset();
     this.#release();
   }
+
+  /** The unit was reset by us, which each path will report. */
+  wasReset = (): void => this.#paths.wasReset();
 
   /** While I/O is held back: has the target make durable what was acknowledged. False when that is not certain. */
   async emptyCache(): Promise<boolean> {

@@ -11,6 +11,7 @@ import type { Rng } from '#core/rng.ts';
 import { MultipathDevice } from '#multipath/device.ts';
 import { multipathErrors } from '#multipath/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { askAfterReset } from './after-reset.ts';
 import { CacheRecord, withCache } from './cache-record.ts';
 import { gatewayErrors } from './errors.ts';
 import { giveBack } from './give-back.ts';
@@ -244,7 +245,7 @@ export class Volume implements FailoverPorts {
   }
 
   async resetUnit(record: SlotRecord): Promise<void> {
-    const { plan, workers, ownership } = this.#options;
+    const { plan, workers, ownership, clock } = this.#options;
     if (!plan.volume.allow_lun_reset) {
       throw gatewayErrors.make('GATEWAY_NO_FENCE', { fields: { volume: this.name } });
     }
@@ -256,6 +257,7 @@ export class Volume implements FailoverPorts {
     await Promise.allSettled(
       others.map((other) => workers.afterReset(other.worker, this.#order(other), ORDER_TIMEOUT_MS)),
     );
+    if (this.#quiesced !== null) await askAfterReset(this.#quiesced, clock, ORDER_TIMEOUT_MS);
   }
 
   async fenced(slot: number): Promise<void> {

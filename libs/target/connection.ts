@@ -5,13 +5,17 @@ import { opcodeOf } from '../iscsi/pdu/index.ts';
 import { RejectReason } from '../iscsi/pdu/opcodes.ts';
 import type { ByteStream, StreamSink } from '../wire/network.ts';
 import { OutQueue } from '../wire/out-queue.ts';
+import { type AsyncEventScript, sendAsyncMessage } from './async-message.ts';
 import { corruptBytes } from './corruption.ts';
+import { CuttableStream } from './cuttable-stream.ts';
+import { Delivery } from './delivery.ts';
 import type { Engine } from './engine.ts';
+import type { Scriptable } from './fault-matches.ts';
 import { FullFeature } from './full-feature.ts';
 import { LoginPhase } from './login.ts';
 import { PduReceiver } from './pdu-receiver.ts';
 import { PduSender } from './pdu-sender.ts';
-import type { Session } from './session.ts';
+import type { ConnectionParams, Session } from './session.ts';
 import type { Task } from './task.ts';
 
 /** A connection must be logged in by then. */
@@ -29,24 +33,33 @@ export interface Phase {
   /** A header, and whether data follows it. */
   onHeader(header: Buffer, at: number, dataLength: number): void;
   onData(data: Buffer | null): void;
+  /** The data of the last header came with a wrong digest: it is as if the PDU had never come (§7.8). */
+  onDiscarded(): void;
   /** The connection is over. */
   onOver(): void;
 }
 
 /** One TCP connection of an initiator. */
-export class Connection implements StreamSink {
+export class Connection implements StreamSink, Scriptable {
   readonly engine: Engine;
   readonly portalIndex: number;
   readonly tpgt: number;
   readonly sender: PduSender;
   readonly receiver: PduReceiver;
   session: Session | null = null;
+  /** Its number in the session, given by the initiator. */
+  cid = -1;
+  /** Logged out, or ended for good: nothing of it is kept for a recovery. */
+  isClosing = false;
+  /** Null where one pass over the data is enough. */
+  delivery: Delivery | null = null;
   /** When something last arrived. */
   lastReceivedMs: number;
-  readonly #stream: ByteStream;
+  readonly #stream: CuttableStream;
   readonly #out: OutQueue;
   readonly #waiting = new Fifo<Task>();
   #phase: Phase;
+  #fullFeature: FullFeature | null = null;
   #receiving: Task | null = null;
   #timer: Timer | null;
   #frozen = false;
@@ -54,6 +67,8 @@ export class Connection implements StreamSink {
   #muted = false;
   #lostAnswers = false;
   #over = false;
+  /** Bytes that are received before the connection breaks: a fault. */
+  #receivesAtMost = Number.POSITIVE_INFINITY;
   /** The header being handled is to be ignored with its data. */
   #dropping = false;
 
@@ -61,8 +76,8 @@ export class Connection implements StreamSink {
     this.engine = engine;
     this.portalIndex = portalIndex;
     this.tpgt = tpgt;
-    this.#stream = stream;
-    this.#out = new OutQueue(stream, engine.pool);
+    this.#stream = new CuttableStream(stream);
+    this.#out = new OutQueue(this.#stream, engine.pool);
     this.#out.onRelease(() => {
       this.#serveWaiting();
       this.#regulate();
@@ -95,6 +110,10 @@ export class Connection implements StreamSink {
     return this.#over;
   }
 
+  get params(): ConnectionParams {
+    return this.sender.params;
+  }
+
   // StreamSink
 
   buffer(): Buffer {
@@ -104,6 +123,11 @@ export class Connection implements StreamSink {
   data(chunk: Buffer, length: number): void {
     if (this.#over) return;
     this.lastReceivedMs = this.engine.clock.nowMs();
+    this.#receivesAtMost -= length;
+    if (this.#receivesAtMost <= 0) {
+      this.receiver.push(chunk, length + this.#receivesAtMost);
+      return this.drop('fault');
+    }
     this.receiver.push(chunk, length);
     this.#regulate();
     // A stream that was paused before it began lets through what it reads first; the receiver keeps it.
@@ -123,9 +147,12 @@ export class Connection implements StreamSink {
   onHeader(header: Buffer, at: number, dataLength: number): void {
     const opcode = opcodeOf(header, at);
     const verdict = this.engine.faults.onPdu(this, 'received', opcode);
-    this.#dropping = verdict === 'drop';
+    this.#dropping = verdict !== 'go';
     if (verdict === 'cut') return this.drop('fault');
     if (this.#dropping) {
+      if (typeof verdict === 'object') {
+        this.sendReject(verdict.reject, Buffer.from(header.subarray(at, at + BHS_BYTES)));
+      }
       if (dataLength > 0) this.receiver.skip();
       return;
     }
@@ -145,15 +172,29 @@ export class Connection implements StreamSink {
     this.protocolError('a data segment longer than we declared');
   }
 
-  onWrongDigest(part: 'header' | 'data', header: Buffer, at: number): void {
+  onWrongDigest(part: 'header' | 'data', header: Buffer, at: number): boolean {
     // §7.8: where the next PDU begins is not known after a header that is wrong.
-    if (part === 'header') return this.drop('wrong header digest');
-    // §7.8 lets a target of ErrorRecoveryLevel 0 end it; it tells what it found first.
-    if (this.session !== null) {
-      const copy = Buffer.from(header.subarray(at, at + BHS_BYTES));
-      this.sender.reject(RejectReason.DataDigestError, copy, this.session);
+    if (part === 'header') {
+      this.drop('wrong header digest');
+      return false;
     }
-    this.end();
+    const { session } = this;
+    if (session !== null) {
+      const copy = Buffer.from(header.subarray(at, at + BHS_BYTES));
+      this.sender.reject(RejectReason.DataDigestError, copy, session);
+    }
+    // §7.8 lets a target of ErrorRecoveryLevel 0 end it.
+    if (session === null || session.params.errorRecoveryLevel === 0) this.end();
+    else this.#discarded();
+    return !this.#over;
+  }
+
+  /** A PDU is forgotten for its data. */
+  #discarded(): void {
+    const task = this.#receiving;
+    this.#receiving = null;
+    if (task !== null && task.state === 'ended') this.engine.releaseData(task);
+    if (!this.#dropping) this.#phase.onDiscarded();
   }
 
   /** The last answer of the login is sent: what was agreed on holds from here on, in both directions. */
@@ -165,13 +206,25 @@ export class Connection implements StreamSink {
   // The phases
 
   /** The login is done. */
-  enterFullFeature(session: Session): FullFeature {
+  enterFullFeature(session: Session, cid: number, params: ConnectionParams): void {
     this.session = session;
+    this.cid = cid;
+    this.sender.params = params;
+    session.connections.set(cid, this);
+    if (needsDelivery(session)) {
+      const asksForAcks = this.engine.options.params?.acknowledgeData ?? false;
+      this.delivery = new Delivery(this.sender, session, asksForAcks);
+    }
     this.#timer?.cancel();
     this.#timer = null;
     const phase = new FullFeature(this, session);
     this.#phase = phase;
-    return phase;
+    this.#fullFeature = phase;
+  }
+
+  /** A task that has lost its connection goes on over this one. */
+  adopt(task: Task, expDataSn: number): void {
+    this.#fullFeature?.adopt(task, expDataSn);
   }
 
   /** The data segment that follows goes into the buffer of `task`. */
@@ -198,7 +251,10 @@ export class Connection implements StreamSink {
   }
 
   answer(task: Task): void {
-    if (!this.#over) this.sender.answer(task);
+    if (this.#over) return;
+    const collapses = this.engine.options.behaviour?.statusWithData ?? true;
+    if (this.delivery === null) this.sender.answer(task, collapses);
+    else this.delivery.answer(task, collapses);
   }
 
   /** Reads while answers can be taken: a peer that asks and never reads is asked to wait. */
@@ -236,7 +292,7 @@ export class Connection implements StreamSink {
       return true;
     }
     if (verdict === 'cut') this.#flushThen(() => this.drop('fault'));
-    else if (verdict !== 'drop') this.#corrupt(verdict, opcode);
+    else if (typeof verdict === 'string' && verdict !== 'drop') this.#corrupt(verdict, opcode);
     return false;
   }
 
@@ -296,13 +352,43 @@ export class Connection implements StreamSink {
     this.#phase.onOver();
     const receiving = this.#receiving;
     this.#receiving = null;
-    if (this.session !== null) this.engine.sessionLost(this.session);
+    if (this.session !== null) this.engine.connectionLost(this, this.session);
     if (receiving !== null && receiving.state === 'ended') this.engine.releaseData(receiving);
     // Tasks that waited for room in the queue need none now.
     for (const task of this.#waiting.drain()) this.engine.run(task);
   }
 
   // Faults
+
+  get isLoggedIn(): boolean {
+    return this.session !== null && !this.#over;
+  }
+
+  get initiatorName(): string {
+    return this.session?.nexus.initiatorName ?? '';
+  }
+
+  skipStatSn(count: number): void {
+    this.sender.takeStatSn(count);
+  }
+
+  sendAsync(script: AsyncEventScript): void {
+    if (this.session !== null) sendAsyncMessage(this.sender, this.session, script);
+  }
+
+  sendReject(reason: number, header: Uint8Array): void {
+    if (this.session === null) return;
+    this.sender.reject(reason as RejectReason, header, this.session);
+  }
+
+  ping(): void {
+    this.#fullFeature?.ping();
+  }
+
+  cutAfter(direction: 'received' | 'sent', bytes: number): void {
+    if (direction === 'sent') this.#stream.cutAfter(bytes);
+    else this.#receivesAtMost = bytes;
+  }
 
   freeze(frozen: boolean): void {
     if (frozen === this.#frozen || this.#over) return;
@@ -315,4 +401,11 @@ export class Connection implements StreamSink {
     this.#muted = muted;
     if (!muted && this.#lostAnswers) this.drop('answers were lost');
   }
+}
+
+/** Whether data may have to be sent again, or may go in any order. */
+function needsDelivery({ isDiscovery, params }: Session): boolean {
+  if (isDiscovery) return false;
+  const { errorRecoveryLevel, dataPduInOrder, dataSequenceInOrder } = params;
+  return errorRecoveryLevel > 0 || !dataPduInOrder || !dataSequenceInOrder;
 }

@@ -1,6 +1,6 @@
 import type { Rng } from '../core/rng.ts';
 import { At, BHS_BYTES, putU24 } from '../iscsi/pdu/bhs.ts';
-import type { Nonsense } from './faults.ts';
+import type { Nonsense } from './fault-matches.ts';
 
 const GARBAGE_BYTES = 4096;
 const TRUNCATED_BYTES = 20;

@@ -1,8 +1,10 @@
+import { LongAction, longActionOf } from './commands/block-range.ts';
 import type { Command } from './commands/command.ts';
 import { inquiry } from './commands/inquiry.ts';
 import { getLbaStatus, unmap, writeSame } from './commands/provisioning.ts';
 import {
   compareAndWrite,
+  exclusiveOrWriteRead,
   read,
   synchronizeCache,
   verify,
@@ -37,6 +39,7 @@ const COMMANDS: ReadonlyMap<number, Command> = new Map([
   [0x35, synchronizeCache],
   [0x41, writeSame],
   [0x42, unmap],
+  [0x53, exclusiveOrWriteRead],
   [0x5a, modeSense],
   [0x88, read],
   [0x89, compareAndWrite],
@@ -104,7 +107,15 @@ function isUnconditional(opcode: number): boolean {
   );
 }
 
+/** Variable length CDBs, by service action. */
+const LONG_ACTIONS: ReadonlyMap<number, Command> = new Map([
+  [LongAction.read, read],
+  [LongAction.write, write],
+]);
+
 function commandOf(task: ScsiTask): Command | null {
+  const long = longActionOf(task.cdb);
+  if (long !== null) return LONG_ACTIONS.get(long) ?? null;
   if (task.opcode !== SERVICE_ACTION_IN) return COMMANDS.get(task.opcode) ?? null;
   return SERVICE_ACTIONS.get(task.cdb[1]! & 0x1f) ?? null;
 }

@@ -10,6 +10,7 @@ import { WRITING_OPCODES } from './held-writes.ts';
 import type { LogicalUnit } from './logical-unit.ts';
 import { Nexus } from './nexus.ts';
 import type { TargetOptions, WriteRecord } from './options.ts';
+import type { LostConnection } from './recovery.ts';
 import { Sense, type SenseCode } from './scsi-codes.ts';
 import type { Session } from './session.ts';
 import type { Task } from './task.ts';
@@ -103,20 +104,73 @@ export class Engine {
   /** Session reinstatement (RFC 7143 §6.3.5): the old session of the nexus is over before the new one is answered. */
   reinstate(nexus: Nexus): void {
     for (const session of [...this.sessions]) {
-      if (session.nexus === nexus) session.connection?.drop('reinstated');
+      if (session.nexus === nexus) this.endSession(session, 'reinstated');
     }
     if (!this.abortsOnReinstatement) return;
     for (const task of [...this.tasks]) if (task.nexus === nexus) this.abort(task);
   }
 
-  /** A session whose connection is gone. What it had sent completely goes on; what was incomplete ends. */
-  sessionLost(session: Session): void {
-    session.connection = null;
+  /** Drops all connections; nothing is kept for a recovery. */
+  endSession(session: Session, why: string): void {
+    for (const connection of [...session.connections.values()]) {
+      connection.isClosing = true;
+      connection.drop(why);
+    }
+    session.recovery.discard();
     this.sessions.delete(session);
+  }
+
+  /**
+   * Connection reinstatement (§6.3.4): the old connection of that CID is over before the new one is answered. It is
+   * removed for recovery at level 2, and closed below.
+   */
+  reinstateConnection(session: Session, cid: number, expStatSn: number): void {
+    const old = session.connections.get(cid);
+    const tasks = [...session.tasks.values()].filter((task) => task.connection === old);
+    old?.drop('reinstated');
+    session.recovery.acknowledge(cid, expStatSn);
+    if (session.recovery.logOut(cid) || !this.abortsOnReinstatement) return;
+    for (const task of tasks) this.abort(task);
+  }
+
+  /**
+   * A connection is gone, and with the last one its session. What it had brought completely goes on; what was
+   * incomplete ends (§7.6).
+   */
+  connectionLost(connection: Connection, session: Session): void {
+    if (session.connections.get(connection.cid) === connection) {
+      session.connections.delete(connection.cid);
+    }
+    session.unpark(connection);
+    const isKept = !connection.isClosing && session.recovery.lose(connection);
+    if (session.isGone) this.sessions.delete(session);
+    if (isKept) return;
     for (const task of [...session.tasks.values()]) {
+      if (task.connection !== connection) continue;
       task.connection = null;
       if (task.state === 'data') this.abort(task);
     }
+  }
+
+  /** Nobody came back for the tasks of a lost connection (§7.6). */
+  tasksExpired(lost: LostConnection): void {
+    for (const task of [...lost.tasks]) {
+      task.lost = null;
+      // What runs goes on, as after the loss of a connection below level 2.
+      if (task.state === 'executed' || task.state === 'data') this.abort(task);
+    }
+    lost.tasks.clear();
+    for (const session of [...this.sessions]) if (session.isGone) this.sessions.delete(session);
+  }
+
+  /** The session that a login names by its TSIH, if it is one of that initiator port and portal group (§6.3.1). */
+  sessionOf(tsih: number, initiatorName: string, isid: string, tpgt: number): Session | null {
+    for (const session of this.sessions) {
+      const { nexus } = session;
+      const isSame = nexus.initiatorName === initiatorName && nexus.isid === isid;
+      if (session.tsih === tsih && isSame && nexus.tpgt === tpgt) return session;
+    }
+    return null;
   }
 
   // Tasks
@@ -142,7 +196,11 @@ export class Engine {
     if (task.state === 'ended') return;
     const { connection } = task;
     if (connection !== null && !connection.takesAnswers) return connection.wait(task);
-    if (!task.failed) this.#execute(task);
+    if (!task.failed && task.state !== 'executed') this.#execute(task);
+    if (connection === null && task.lost !== null) {
+      task.state = 'executed';
+      return;
+    }
     this.#end(task);
     // Ended first: the answer tells of the window that the task has left.
     connection?.answer(task);
@@ -177,6 +235,8 @@ export class Engine {
   #end(task: Task): void {
     this.tasks.delete(task);
     task.session.finish(task);
+    task.lost?.tasks.delete(task);
+    task.lost = null;
     if (task.connection?.isReceiving(task) !== true) this.releaseData(task);
     task.ended();
   }
@@ -202,6 +262,7 @@ export class Engine {
 
   /** Everything is forgotten but the disks: power on. */
   powerOn(): void {
+    for (const session of [...this.sessions]) this.endSession(session, 'power on');
     for (const connection of [...this.connections]) connection.drop('power on');
     for (const task of [...this.tasks]) this.abort(task);
     this.#nexuses.clear();

@@ -1,95 +1,31 @@
 import type { Clock } from '../core/clock.ts';
 import type { Rng } from '../core/rng.ts';
-import type { Address } from '../wire/network.ts';
+import type { AsyncEventScript } from './async-message.ts';
 import { type CommandMatch, matches } from './command-match.ts';
-import type { Fault } from './fault.ts';
+import { Armed, type Fault, Rule, strikeFirst } from './fault.ts';
+import {
+  type ConnectionInfo,
+  type ConnectionMatch,
+  type Corruption,
+  isAbout,
+  isAboutLogin,
+  type LoginInfo,
+  type LoginMatch,
+  type LoginRefusal,
+  type LogoutMatch,
+  type LogoutScript,
+  type PduMatch,
+  type PduVerdict,
+  type Scriptable,
+  type TaskFunctionMatch,
+} from './fault-matches.ts';
 import { HeldWrites, type HoldMatch } from './held-writes.ts';
-import type { BitFlip } from './pdu-sender.ts';
 import { fixedSense, type SenseCode, Status } from './scsi-codes.ts';
 import type { Task } from './task.ts';
 
 export type { CommandMatch } from './command-match.ts';
 export type { Fault } from './fault.ts';
-
-/** Which PDUs a fault strikes. */
-export interface PduMatch {
-  readonly direction: 'received' | 'sent';
-  readonly opcode?: number;
-  /** The how many-th matching PDU from now on, over all connections; 1 is the next. Default 1. */
-  readonly nth?: number;
-  /** Index in the target's portals. */
-  readonly portal?: number;
-  /** Strikes so many PDUs from the nth on. Default 1. */
-  readonly count?: number;
-}
-
-export interface LoginMatch {
-  readonly portal?: number;
-  readonly initiatorName?: string;
-  readonly count?: number;
-}
-
-/** What is sent instead of a PDU; the connection ends after it. */
-export type Nonsense = 'garbage' | 'oversized' | 'truncated' | 'unknown-opcode';
-
-/** Nonsense, or a PDU with one bit of its header or data changed after its digests were made; the connection goes on. */
-export type Corruption = Nonsense | BitFlip;
-
-export type PduVerdict = 'go' | 'cut' | 'drop' | Corruption;
-
-export interface LoginRefusal {
-  readonly statusClass: number;
-  readonly statusDetail: number;
-  /** For a redirection (status class 1). */
-  readonly targetAddress?: Address;
-}
-
-interface ConnectionInfo {
-  readonly portalIndex: number;
-}
-
-/** A connection that can be silenced. */
-interface Silenceable extends ConnectionInfo {
-  freeze(frozen: boolean): void;
-  mute(muted: boolean): void;
-}
-
-abstract class Armed implements Fault {
-  readonly name: string;
-  hits = 0;
-  readonly #count: number;
-  readonly #list: Armed[];
-
-  constructor(name: string, count: number | undefined, list: Armed[]) {
-    this.name = name;
-    this.#count = count ?? Number.POSITIVE_INFINITY;
-    this.#list = list;
-    list.push(this);
-  }
-
-  strike(): void {
-    this.hits += 1;
-    if (this.hits >= this.#count) this.remove();
-  }
-
-  remove(): void {
-    const index = this.#list.indexOf(this);
-    if (index >= 0) this.#list.splice(index, 1);
-  }
-}
-
-class Rule<M, E> extends Armed {
-  readonly match: M;
-  readonly effect: E;
-  /** Matching PDUs to let pass. */
-  skip = 0;
-
-  constructor(name: string, match: M & { count?: number }, effect: E, list: Rule<M, E>[]) {
-    super(name, match.count, list as Armed[]);
-    this.match = match;
-    this.effect = effect;
-  }
-}
+export type { LoginMatch, LoginRefusal, PduMatch } from './fault-matches.ts';
 
 interface StatusEffect {
   readonly status: number;
@@ -104,16 +40,18 @@ export class Faults {
   readonly #delays: Rule<CommandMatch, { ms: number; jitterMs: number }>[] = [];
   readonly #pdus: Rule<PduMatch, PduVerdict>[] = [];
   readonly #logins: Rule<LoginMatch, LoginRefusal | 'close'>[] = [];
+  readonly #logouts: Rule<LogoutMatch, LogoutScript>[] = [];
+  readonly #functions: Rule<TaskFunctionMatch, number | 'silence'>[] = [];
   readonly #silences: Silence[] = [];
   readonly #holds: HeldWrites[] = [];
-  readonly #connections: () => Iterable<Silenceable>;
+  readonly #connections: () => Iterable<Scriptable>;
   readonly #resume: (task: Task) => void;
   readonly #changeCapacity: (lun: number, sizeBytes: number) => void;
 
   constructor(init: {
     clock: Clock;
     rng: Rng;
-    connections: () => Iterable<Silenceable>;
+    connections: () => Iterable<Scriptable>;
     resume: (task: Task) => void;
     changeCapacity: (lun: number, sizeBytes: number) => void;
   }) {
@@ -131,6 +69,8 @@ export class Faults {
       ...this.#delays,
       ...this.#pdus,
       ...this.#logins,
+      ...this.#logouts,
+      ...this.#functions,
       ...this.#silences,
       ...this.#holds,
     ];
@@ -185,6 +125,11 @@ export class Faults {
     return this.#armPdu(kind, { ...match, direction: 'sent' }, kind);
   }
 
+  /** The PDU that comes is answered with a Reject (§11.17) and is as if it had never come; its CmdSN too (§7.3). */
+  reject(reason: number, match: Omit<PduMatch, 'direction'> = {}): Fault {
+    return this.#armPdu('reject', { ...match, direction: 'received' }, { reject: reason });
+  }
+
   #armPdu(name: string, match: PduMatch, verdict: PduVerdict): Fault {
     const rule = new Rule(name, { count: 1, ...match }, verdict, this.#pdus);
     rule.skip = (match.nth ?? 1) - 1;
@@ -207,7 +152,7 @@ export class Faults {
   }
 
   /** Brings a connection into the state that the armed silences ask for. */
-  silence(connection: Silenceable): void {
+  silence(connection: Scriptable): void {
     const about = this.#silences.filter((silence) => silence.isAbout(connection));
     connection.mute(about.some((silence) => silence.execute));
     connection.freeze(about.some((silence) => !silence.execute));
@@ -221,6 +166,51 @@ export class Faults {
   /** Connections are closed when their login should be answered. */
   closeMidLogin(match: LoginMatch = {}): Fault {
     return new Rule('close mid-login', match, 'close', this.#logins);
+  }
+
+  /** Logouts are answered so (§11.15.1); with another response than 0 nothing else happens. */
+  answerLogout(script: LogoutScript, match: LogoutMatch = {}): Fault {
+    return new Rule('answer logout', match, script, this.#logouts);
+  }
+
+  /** Task management functions are answered so (§11.6.1), or never, and not carried out. */
+  answerTaskFunction(response: number | 'silence', match: TaskFunctionMatch = {}): Fault {
+    return new Rule('answer task function', match, response, this.#functions);
+  }
+
+  // What happens at once, on every logged in connection that matches: so many they are.
+
+  /** Sends an asynchronous message (§11.9). What the target says, it does not do by itself. */
+  asyncEvent(script: AsyncEventScript, where: ConnectionMatch = {}): number {
+    return this.#each(where, (connection) => connection.sendAsync(script));
+  }
+
+  /** Sends a Reject about a header that may never have come. */
+  sendReject(reason: number, header: Uint8Array, where: ConnectionMatch = {}): number {
+    return this.#each(where, (connection) => connection.sendReject(reason, header));
+  }
+
+  /** Sends a NOP-In that asks for an answer (§11.19). */
+  ping(where: ConnectionMatch = {}): number {
+    return this.#each(where, (connection) => connection.ping());
+  }
+
+  /** Leaves out numbers of StatSN, as if that many statuses were lost that cannot be sent again. */
+  skipStatSn(count = 1, where: ConnectionMatch = {}): number {
+    return this.#each(where, (connection) => connection.skipStatSn(count));
+  }
+
+  /** Drops the connection when so many more bytes were received or sent, wherever in a PDU that is. */
+  cutAfter(direction: 'received' | 'sent', bytes: number, where: ConnectionMatch = {}): number {
+    return this.#each(where, (connection) => connection.cutAfter(direction, bytes));
+  }
+
+  #each(where: ConnectionMatch, act: (connection: Scriptable) => void): number {
+    const about = [...this.#connections()].filter(
+      (connection) => connection.isLoggedIn && isAbout(where, connection),
+    );
+    for (const connection of about) act(connection);
+    return about.length;
   }
 
   /** The unit has another size from now on, and every initiator is told (unit attention 2A/09). */
@@ -270,28 +260,34 @@ export class Faults {
 
   onPdu(connection: ConnectionInfo, direction: PduMatch['direction'], opcode: number): PduVerdict {
     if (this.#pdus.length === 0) return 'go';
-    for (const rule of [...this.#pdus]) {
-      const { match } = rule;
-      if (match.direction !== direction) continue;
-      if (match.opcode !== undefined && match.opcode !== opcode) continue;
-      if (match.portal !== undefined && match.portal !== connection.portalIndex) continue;
-      rule.skip -= 1;
-      if (rule.skip >= 0) continue;
-      rule.strike();
-      return rule.effect;
-    }
-    return 'go';
+    const verdict = strikeFirst(
+      [...this.#pdus],
+      (match) =>
+        match.direction === direction &&
+        (match.opcode === undefined || match.opcode === opcode) &&
+        isAbout(match, connection),
+    );
+    return verdict ?? 'go';
   }
 
-  onLogin(connection: ConnectionInfo, initiatorName: string): LoginRefusal | 'close' | null {
-    for (const rule of this.#logins) {
-      const { match } = rule;
-      if (match.portal !== undefined && match.portal !== connection.portalIndex) continue;
-      if (match.initiatorName !== undefined && match.initiatorName !== initiatorName) continue;
-      rule.strike();
-      return rule.effect;
-    }
-    return null;
+  onLogin(login: LoginInfo): LoginRefusal | 'close' | null {
+    return strikeFirst(this.#logins, (match) => isAboutLogin(match, login));
+  }
+
+  onLogout(connection: ConnectionInfo, reason: number): LogoutScript | null {
+    return strikeFirst(
+      this.#logouts,
+      (match) =>
+        (match.reason === undefined || match.reason === reason) && isAbout(match, connection),
+    );
+  }
+
+  onTaskFunction(connection: ConnectionInfo, fn: number): number | 'silence' | null {
+    return strikeFirst(
+      this.#functions,
+      (match) =>
+        (match.function === undefined || match.function === fn) && isAbout(match, connection),
+    );
   }
 
   /** An aborted task is held no more. */
@@ -316,7 +312,7 @@ class Silence extends Armed {
     this.#apply = apply;
   }
 
-  isAbout(connection: ConnectionInfo): boolean {
+  isAbout(connection: { readonly portalIndex: number }): boolean {
     return this.#portal === undefined || this.#portal === connection.portalIndex;
   }
 

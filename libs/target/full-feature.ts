@@ -2,23 +2,19 @@ import type { Timer } from '../core/clock.ts';
 import { At, BHS_BYTES, immediateOf, NO_LUN, u32 } from '../iscsi/pdu/bhs.ts';
 import { opcodeOf } from '../iscsi/pdu/index.ts';
 import { logoutRequest } from '../iscsi/pdu/logout-request.ts';
-import {
-  LogoutAnswer,
-  LogoutReason,
-  Opcode,
-  RESERVED_TAG,
-  RejectReason,
-} from '../iscsi/pdu/opcodes.ts';
+import { Opcode, RESERVED_TAG, RejectReason } from '../iscsi/pdu/opcodes.ts';
 import { taskManagementRequest } from '../iscsi/pdu/task-management-request.ts';
 import type { Connection, Phase } from './connection.ts';
+import { logOut } from './logout.ts';
 import type { Session } from './session.ts';
+import { serveSnack } from './snack.ts';
+import type { Task } from './task.ts';
 import { manageTasks } from './task-management.ts';
 import { TextExchange } from './text-exchange.ts';
 import { Transfers } from './transfers.ts';
 
-/** The time that the logout response names; nothing is kept for longer (§11.15.3, §11.15.4). */
-const TIME_2_WAIT_S = 2;
-const TIME_2_RETAIN_S = 0;
+/** What to do with a header once its data has come. */
+type Next = 'nothing' | 'transfer' | 'park' | 'handle' | 'arrive';
 
 /** Handles the PDUs of a connection that is logged in. */
 export class FullFeature implements Phase {
@@ -28,7 +24,8 @@ export class FullFeature implements Phase {
   readonly #text: TextExchange;
   /** The header that data follows, and what to do with both. */
   readonly #header = Buffer.alloc(BHS_BYTES);
-  #next: 'nothing' | 'transfer' | 'park' | 'handle' = 'nothing';
+  #ahs: Buffer | null = null;
+  #next: Next = 'nothing';
   #pingTtt = 0;
   #pingTimer: Timer | null = null;
 
@@ -41,33 +38,54 @@ export class FullFeature implements Phase {
   }
 
   get dataLengthMax(): number {
-    return this.#session.params.targetRecvLength;
+    return this.#connection.params.targetRecvLength;
   }
 
   onOver(): void {
     this.#pingTimer?.cancel();
+    this.#transfers.stop();
+  }
+
+  /** A task whose connection was lost goes on over this one. */
+  adopt(task: Task, expDataSn: number): void {
+    if (task.state === 'data') this.#transfers.adopt(task, expDataSn);
+    else if (task.state === 'executed') this.#connection.engine.run(task);
+    else if (task.state === 'ended') this.#connection.delivery?.adopt(task, expDataSn);
   }
 
   onHeader(header: Buffer, at: number, dataLength: number): void {
     this.#next = 'nothing';
+    const { delivery, sender } = this.#connection;
+    delivery?.retention.acknowledge(u32(header, at + At.expStatSn), sender.statSn);
     const opcode = opcodeOf(header, at);
     if (opcode === Opcode.DataOut) {
       this.#next = 'transfer';
       this.#transfers.dataOut(header, at, dataLength);
       return;
     }
+    if (dataLength > 0 && this.#waitsForDigest) return this.#keep(header, at, dataLength, 'arrive');
     if (carriesCmdSn(header, at)) {
-      const cmdSn = u32(header, at + At.cmdSn) | 0;
-      const turn = this.#session.turnOf(cmdSn);
+      const turn = this.#session.turnOf(u32(header, at + At.cmdSn) | 0);
       if (turn !== 'now') {
         // §4.2.2.1: outside the window it is ignored silently; early, it waits for those before it.
         this.#keep(header, at, dataLength, turn === 'later' ? 'park' : 'nothing');
         return;
       }
+      if (this.#isRefused(header, at, dataLength, this.#connection.receiver.ahs)) {
+        return this.#keep(header, at, dataLength, 'nothing');
+      }
       this.#session.advance();
+    } else if (this.#isRefused(header, at, dataLength, this.#connection.receiver.ahs)) {
+      return this.#keep(header, at, dataLength, 'nothing');
     }
     this.#handle(header, at, dataLength);
-    if (dataLength === 0) this.#replayParked();
+    if (dataLength === 0) this.#session.replayParked();
+  }
+
+  /** §7.8: the CmdSN of a PDU that will be forgotten for its data must not count as received. */
+  get #waitsForDigest(): boolean {
+    const { dataDigest } = this.#connection.params;
+    return dataDigest && this.#session.params.errorRecoveryLevel > 0;
   }
 
   onData(data: Buffer | null): void {
@@ -76,16 +94,25 @@ export class FullFeature implements Phase {
     if (next === 'transfer') this.#transfers.dataArrived();
     else if (next === 'handle') this.#handleWhole(this.#header, 0, data);
     else if (next === 'park') this.#park(data);
-    this.#replayParked();
+    else if (next === 'arrive') this.#arrive(data);
+    this.#session.replayParked();
+  }
+
+  onDiscarded(): void {
+    const next = this.#next;
+    this.#next = 'nothing';
+    if (next === 'transfer') this.#transfers.dataLost();
   }
 
   /** Remembers the header until its data has come. */
-  #keep(header: Buffer, at: number, dataLength: number, next: 'park' | 'handle' | 'nothing'): void {
+  #keep(header: Buffer, at: number, dataLength: number, next: Next): void {
     if (next === 'nothing') {
       if (dataLength > 0) this.#connection.receiver.skip();
       return;
     }
     header.copy(this.#header, 0, at, at + BHS_BYTES);
+    const { ahs } = this.#connection.receiver;
+    this.#ahs = ahs === null ? null : Buffer.from(ahs);
     this.#next = next;
     if (dataLength > 0) return;
     this.#next = 'nothing';
@@ -93,26 +120,48 @@ export class FullFeature implements Phase {
     else this.#handleWhole(this.#header, 0, null);
   }
 
-  #park(data: Buffer | null): void {
-    const pdu = { header: Buffer.from(this.#header), data: Buffer.from(data ?? []) };
-    this.#session.park(u32(pdu.header, At.cmdSn) | 0, pdu);
+  /** A PDU is complete and its digest right: its CmdSN counts from now on. */
+  #arrive(data: Buffer | null): void {
+    const hasCmdSn = carriesCmdSn(this.#header, 0);
+    const turn = hasCmdSn ? this.#session.turnOf(u32(this.#header, At.cmdSn) | 0) : 'now';
+    if (turn === 'later') this.#park(data);
+    if (turn !== 'now') return;
+    if (this.#isRefused(this.#header, 0, data?.length ?? 0, this.#ahs)) return;
+    if (hasCmdSn) this.#session.advance();
+    this.#process(this.#header, this.#ahs, data);
   }
 
-  #replayParked(): void {
-    for (;;) {
-      const pdu = this.#connection.over ? null : this.#session.takeParked();
-      if (pdu === null) return;
-      this.#session.advance();
-      if (opcodeOf(pdu.header) === Opcode.ScsiCommand) {
-        this.#transfers.command(pdu.header, 0, pdu.data.length, pdu.data);
-      } else this.#handleWhole(pdu.header, 0, pdu.data);
-    }
+  /** A command that is rejected was never received (§7.3): its CmdSN is open for another. */
+  #isRefused(header: Buffer, at: number, dataLength: number, ahs: Buffer | null): boolean {
+    if (opcodeOf(header, at) !== Opcode.ScsiCommand) return false;
+    const reason = this.#transfers.refusal(header, at, dataLength, ahs);
+    if (reason !== null) this.#reject(reason, header, at);
+    return reason !== null;
+  }
+
+  #park(data: Buffer | null): void {
+    const header = Buffer.from(this.#header);
+    const ahs = this.#ahs;
+    const kept = Buffer.from(data ?? []);
+    this.#session.park(u32(header, At.cmdSn) | 0, {
+      connection: this.#connection,
+      isRefused: () => this.#isRefused(header, 0, kept.length, ahs),
+      process: () => this.#process(header, ahs, kept),
+    });
+  }
+
+  /** A whole PDU whose turn it is. */
+  #process(header: Buffer, ahs: Buffer | null, data: Buffer | null): void {
+    if (opcodeOf(header) === Opcode.ScsiCommand) {
+      const whole = data ?? NO_LUN.subarray(0, 0);
+      this.#transfers.command(header, 0, whole.length, whole, ahs);
+    } else this.#handleWhole(header, 0, data);
   }
 
   #handle(header: Buffer, at: number, dataLength: number): void {
     if (opcodeOf(header, at) === Opcode.ScsiCommand) {
       this.#next = 'transfer';
-      this.#transfers.command(header, at, dataLength, null);
+      this.#transfers.command(header, at, dataLength, null, this.#connection.receiver.ahs);
       return;
     }
     if (dataLength > 0) this.#keep(header, at, dataLength, 'handle');
@@ -134,13 +183,15 @@ export class FullFeature implements Phase {
           taskManagementRequest.decode(header, at),
         );
       case Opcode.LogoutRequest:
-        return this.#logout(header, at);
+        return logOut(this.#connection, this.#session, logoutRequest.decode(header, at));
+      case Opcode.SnackRequest:
+        return serveSnack(this.#connection, this.#session, header, at);
       case Opcode.LoginRequest:
         return this.#connection.protocolError('a login in the full feature phase', header, at);
       default:
         break;
     }
-    // SNACK needs error recovery level 1; the others do not exist, or not in a discovery session (§13.21).
+    // It does not exist, or not in a discovery session (§13.21).
     this.#reject(RejectReason.CommandNotSupported, header, at);
   }
 
@@ -154,32 +205,10 @@ export class FullFeature implements Phase {
     if (itt === RESERVED_TAG) return; // the answer to our ping
     const echo = (data ?? NO_LUN.subarray(0, 0)).subarray(
       0,
-      this.#session.params.initiatorRecvLength,
+      this.#connection.params.initiatorRecvLength,
     );
     const body = { opcode: Opcode.NopIn, lun: NO_LUN, itt, ttt: RESERVED_TAG } as const;
     this.#connection.sender.send(body, this.#session, true, Buffer.from(echo));
-  }
-
-  #logout(header: Buffer, at: number): void {
-    const { reason, itt } = logoutRequest.decode(header, at);
-    const { engine } = this.#connection;
-    const isClosing = reason !== LogoutReason.RemoveForRecovery;
-    // §11.14: the tasks of the session are terminated; a target like tgt lets run what runs.
-    if (isClosing && engine.abortsOnReinstatement) {
-      for (const task of [...this.#session.tasks.values()]) engine.abort(task);
-    }
-    this.#connection.sender.send(
-      {
-        opcode: Opcode.LogoutResponse,
-        response: isClosing ? LogoutAnswer.Closed : LogoutAnswer.RecoveryNotSupported,
-        itt,
-        time2Wait: TIME_2_WAIT_S,
-        time2Retain: TIME_2_RETAIN_S,
-      },
-      this.#session,
-      true,
-    );
-    if (isClosing) this.#connection.end();
   }
 
   #armPing(): void {
@@ -189,12 +218,13 @@ export class FullFeature implements Phase {
     this.#pingTimer = engine.clock.after(intervalMs, () => {
       const silentMs = engine.clock.nowMs() - this.#connection.lastReceivedMs;
       if (silentMs >= 2 * intervalMs) return this.#connection.drop('no answer to a ping');
-      if (silentMs >= intervalMs) this.#ping();
+      if (silentMs >= intervalMs) this.ping();
       this.#armPing();
     });
   }
 
-  #ping(): void {
+  /** Asks whether the initiator is alive (§11.19). */
+  ping(): void {
     this.#pingTtt = (this.#pingTtt + 1) % RESERVED_TAG;
     const ttt = this.#pingTtt;
     const body = { opcode: Opcode.NopIn, lun: NO_LUN, itt: RESERVED_TAG, ttt } as const;

@@ -4,9 +4,9 @@ import type { Task } from './task.ts';
 
 export type HoldMatch = Omit<CommandMatch, 'opcode'>;
 
-/** WRITE (6, 10, 12, 16), WRITE AND VERIFY, COMPARE AND WRITE, WRITE SAME, UNMAP: what changes the medium. */
+/** WRITE, WRITE AND VERIFY, COMPARE AND WRITE, WRITE SAME, UNMAP, XDWRITEREAD: what changes the medium. */
 export const WRITING_OPCODES: readonly number[] = [
-  0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e, 0x89, 0x41, 0x93, 0x42,
+  0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e, 0x89, 0x41, 0x93, 0x42, 0x53,
 ];
 
 /** Writes that a target has taken and neither executed nor answered. */

@@ -4,6 +4,7 @@ export const LoginStatus = {
   AuthenticationFailed: 0x0201,
   NotFound: 0x0203,
   UnsupportedVersion: 0x0205,
+  TooManyConnections: 0x0206,
   MissingParameter: 0x0207,
   CannotIncludeInSession: 0x0208,
   SessionTypeNotSupported: 0x0209,

@@ -5,9 +5,10 @@ import { type LoginRequest, loginRequest } from '../iscsi/pdu/login-request.ts';
 import { LoginStage, Opcode } from '../iscsi/pdu/opcodes.ts';
 import { encodeText, parseText, TEXT_BYTES_MAX, type TextPair } from '../iscsi/text.ts';
 import { formatAddress } from '../wire/network.ts';
+import { type LoginIdentity, sessionFor } from './admission.ts';
 import { ChapGuard } from './chap.ts';
 import type { Connection, Phase } from './connection.ts';
-import type { LoginRefusal } from './faults.ts';
+import type { LoginRefusal } from './fault-matches.ts';
 import { LoginStatus } from './login-status.ts';
 import { Negotiation } from './negotiation.ts';
 import { DEFAULT_PARAMS } from './options.ts';
@@ -39,6 +40,8 @@ export class LoginPhase implements Phase {
   }
 
   onOver(): void {}
+
+  onDiscarded(): void {}
 
   onHeader(header: Buffer, at: number, dataLength: number): void {
     if (opcodeOf(header, at) !== Opcode.LoginRequest) {
@@ -80,6 +83,7 @@ export class LoginPhase implements Phase {
       if (request.versionMin > 0) return LoginStatus.UnsupportedVersion;
       this.#first = request;
       this.#stage = request.csg;
+      this.#negotiation.isLeading = request.tsih === 0;
       return null;
     }
     // §11.12: these are the same in all requests of one login.
@@ -98,12 +102,13 @@ export class LoginPhase implements Phase {
     if (status !== null) return this.#refuse(status);
     if (this.#skips(request)) return this.#refuse(LoginStatus.AuthenticationFailed);
     const { engine, portalIndex } = this.#connection;
-    const fault = engine.faults.onLogin({ portalIndex }, negotiation.initiatorName);
+    const { initiatorName, isLeading } = negotiation;
+    const fault = engine.faults.onLogin({ portalIndex, initiatorName, isLeading });
     if (fault === 'close') return this.#connection.drop('fault');
     if (fault !== null) return this.#refuseWith(fault);
     const answers = negotiation.answers(this.#stage);
-    if (isFirst && !negotiation.isDiscovery) {
-      // §6.3.1: in the first response.
+    if (isFirst) {
+      // §6.3.1: in the first response, for all session types.
       answers.push(['TargetPortalGroupTag', String(this.#connection.tpgt)]);
     }
     this.#answered = true;
@@ -128,23 +133,26 @@ export class LoginPhase implements Phase {
       if (targetName === '') return LoginStatus.MissingParameter;
       if (targetName !== this.#connection.engine.options.targetName) return LoginStatus.NotFound;
     }
-    if (request.tsih === 0) return null;
-    // §6.3.1: adding a connection, or replacing one. A session here has one connection for its life.
-    const isKnown = [...this.#connection.engine.sessions].some(
-      (session) => session.tsih === request.tsih,
-    );
-    return isKnown ? LoginStatus.CannotIncludeInSession : LoginStatus.SessionDoesNotExist;
+    const found = sessionFor(this.#connection.engine, this.#identity(request));
+    return typeof found === 'number' ? found : null;
+  }
+
+  #identity(request: LoginRequest): LoginIdentity {
+    const { initiatorName, isDiscovery } = this.#negotiation;
+    return {
+      initiatorName,
+      isid: request.isid.toString('hex'),
+      tpgt: isDiscovery ? -1 : this.#connection.tpgt,
+      tsih: request.tsih,
+      cid: request.cid,
+    };
   }
 
   #respond(request: LoginRequest, transit: boolean, answers: readonly TextPair[]): void {
     const isLast = transit && request.nsg === LoginStage.FullFeature;
     const session = isLast ? this.#establish(request) : null;
+    if (typeof session === 'number') return this.#refuse(session);
     if (transit) this.#stage = request.nsg;
-    const window = this.#connection.engine.options.params?.commandWindow;
-    const sns = {
-      expCmdSn: request.cmdSn,
-      maxCmdSn: request.cmdSn + (window ?? DEFAULT_PARAMS.commandWindow) - 1,
-    };
     this.#connection.sender.send(
       {
         opcode: Opcode.LoginResponse,
@@ -160,34 +168,59 @@ export class LoginPhase implements Phase {
         statusClass: 0,
         statusDetail: 0,
       },
-      sns,
+      session ?? this.#sns(request),
       true,
       encodeText(answers),
     );
     if (session === null) return;
-    const { headerDigest, dataDigest } = session.params;
+    const { headerDigest, dataDigest } = this.#connection.params;
     this.#connection.useDigests(headerDigest, dataDigest);
   }
 
-  /** The session begins; what the nexus had before is over before the initiator hears of it. */
-  #establish(request: LoginRequest): Session {
-    const { engine, tpgt } = this.#connection;
-    const isid = request.isid.toString('hex');
-    const { initiatorName, isDiscovery } = this.#negotiation;
-    const nexus = engine.nexusFor(initiatorName, isid, isDiscovery ? -1 : tpgt);
+  /** ExpCmdSN and MaxCmdSN before the login is done. */
+  #sns(request: LoginRequest): { expCmdSn: number; maxCmdSn: number } {
+    const found = sessionFor(this.#connection.engine, this.#identity(request));
+    if (found !== null && typeof found !== 'number') return found;
+    return { expCmdSn: request.cmdSn, maxCmdSn: request.cmdSn + this.#window - 1 };
+  }
+
+  get #window(): number {
+    const { params } = this.#connection.engine.options;
+    return params?.commandWindow ?? DEFAULT_PARAMS.commandWindow;
+  }
+
+  /**
+   * The connection enters its session, or begins one. What the nexus, or the CID, had before is over before the
+   * initiator hears of it. A session may have changed since the first request: then it is a status.
+   */
+  #establish(request: LoginRequest): Session | LoginStatus {
+    const { engine } = this.#connection;
+    const found = sessionFor(engine, this.#identity(request));
+    if (typeof found === 'number') return found;
+    const session = found ?? this.#newSession(request);
+    if (found !== null) engine.reinstateConnection(session, request.cid, request.expStatSn);
+    // Again, if that was its last connection.
+    engine.sessions.add(session);
+    this.#connection.enterFullFeature(session, request.cid, this.#negotiation.connectionParams());
+    return session;
+  }
+
+  #newSession(request: LoginRequest): Session {
+    const { engine } = this.#connection;
+    const { initiatorName, isid, tpgt } = this.#identity(request);
+    const { isDiscovery } = this.#negotiation;
+    const nexus = engine.nexusFor(initiatorName, isid, tpgt);
     if (!isDiscovery) engine.reinstate(nexus);
-    const session = new Session({
+    return new Session({
       nexus,
       tsih: engine.newTsih(),
       isDiscovery,
-      params: this.#negotiation.result(),
-      connection: this.#connection,
+      params: this.#negotiation.sessionParams(),
       cmdSn: request.cmdSn,
-      window: engine.options.params?.commandWindow ?? DEFAULT_PARAMS.commandWindow,
+      window: this.#window,
+      clock: engine.clock,
+      onExpired: (lost) => engine.tasksExpired(lost),
     });
-    engine.sessions.add(session);
-    this.#connection.enterFullFeature(session);
-    return session;
   }
 
   #refuse(status: LoginStatus): void {

@@ -14,7 +14,7 @@ import type { TextPair } from '../iscsi/text.ts';
 import type { ChapGuard } from './chap.ts';
 import { LoginStatus } from './login-status.ts';
 import { DEFAULT_PARAMS, type TargetOptions, type TargetParams } from './options.ts';
-import type { SessionParams } from './session.ts';
+import type { ConnectionParams, SessionParams } from './session.ts';
 
 /** Keys that an initiator declares and nobody answers. */
 const DECLARED = new Set<KeyName>([
@@ -34,6 +34,8 @@ export class Negotiation {
   readonly #seen = new Map<string, string>();
   readonly #agreed = new Map<KeyName, KeyValue>();
   readonly #chap: ChapGuard | null;
+  /** False: the login adds a connection to a session, whose keys are settled. */
+  isLeading = true;
   #pending: TextPair[] = [];
   #declaredLength = false;
 
@@ -94,6 +96,8 @@ export class Negotiation {
     if (stage === LoginStage.Security && key.security !== true) return LoginStatus.InitiatorError;
     if (key.sender === 'target' || name === 'SendTargets') return LoginStatus.InitiatorError;
     if (DECLARED.has(name)) return this.#declare(name, value);
+    // §13: what is Leading Only is settled by the first connection of a session.
+    if (!this.isLeading && key.scope === 'session') return LoginStatus.InitiatorError;
     if (name === 'AuthMethod') {
       const open = value.split(',').includes('None') ? 'None' : null;
       const chosen = this.#chap === null ? open : this.#chap.choose(value);
@@ -133,18 +137,36 @@ export class Negotiation {
       case 'FirstBurstLength':
         return params.firstBurstLength;
       case 'MaxOutstandingR2T':
-        return params.maxOutstandingR2T;
+        // §13.19: with recovery and sequences in order, only the last one can be asked for again.
+        return this.#recoveryLevel > 0 && this.#hasSequencesInOrder ? 1 : params.maxOutstandingR2T;
       case 'DataPDUInOrder':
+        return params.dataPduInOrder;
       case 'DataSequenceInOrder':
-        return true;
+        return params.dataSequenceInOrder;
       case 'TaskReporting':
-        return 'RFC3720';
+        return params.taskReporting;
       case 'MaxConnections':
+        return params.maxConnections;
       case 'iSCSIProtocolLevel':
-        return 1;
-      default: // DefaultTime2Wait, DefaultTime2Retain, ErrorRecoveryLevel
-        return 0;
+        return params.protocolLevel;
+      case 'ErrorRecoveryLevel':
+        // §7.4.1
+        return this.isDiscovery ? 0 : params.errorRecoveryLevel;
+      case 'DefaultTime2Wait':
+        return params.time2Wait;
+      default: // DefaultTime2Retain: nothing is kept below level 2.
+        return this.#recoveryLevel < 2 ? 0 : params.time2Retain;
     }
+  }
+
+  get #hasSequencesInOrder(): boolean {
+    return this.#params.dataSequenceInOrder || this.#seen.get('DataSequenceInOrder') !== 'No';
+  }
+
+  /** The level that this login will agree on, as far as is known. */
+  get #recoveryLevel(): number {
+    const offered = parseValue('ErrorRecoveryLevel', this.#seen.get('ErrorRecoveryLevel') ?? '0');
+    return Math.min(Number(offered ?? 0), Number(this.#want('ErrorRecoveryLevel')));
   }
 
   /** The answers that are due, and in the operational stage what we declare ourselves. */
@@ -159,23 +181,40 @@ export class Negotiation {
     return answers;
   }
 
-  /** What is in force; defaults where nothing was negotiated. */
-  result(): SessionParams {
-    const value = <T extends KeyValue>(name: KeyName): T => {
-      const key = keyOf(name);
-      return (this.#agreed.get(name) ?? (key.type === 'text' ? '' : key.default)) as T;
-    };
-    const maxBurstLength = value<number>('MaxBurstLength');
+  /** What is in force; the default where nothing was negotiated. */
+  #value<T extends KeyValue>(name: KeyName): T {
+    const key = keyOf(name);
+    return (this.#agreed.get(name) ?? (key.type === 'text' ? '' : key.default)) as T;
+  }
+
+  /** What this login settles for a new session. */
+  sessionParams(): SessionParams {
+    const maxBurstLength = this.#value<number>('MaxBurstLength');
+    const errorRecoveryLevel = this.#value<number>('ErrorRecoveryLevel');
     return {
-      headerDigest: value<string>('HeaderDigest') === Digest.Crc32c,
-      dataDigest: value<string>('DataDigest') === Digest.Crc32c,
-      initialR2T: value<boolean>('InitialR2T'),
-      immediateData: value<boolean>('ImmediateData'),
-      maxOutstandingR2T: value<number>('MaxOutstandingR2T'),
+      maxConnections: this.#value<number>('MaxConnections'),
+      errorRecoveryLevel,
+      time2Wait: this.#value<number>('DefaultTime2Wait'),
+      time2Retain: errorRecoveryLevel < 2 ? 0 : this.#value<number>('DefaultTime2Retain'),
+      initialR2T: this.#value<boolean>('InitialR2T'),
+      immediateData: this.#value<boolean>('ImmediateData'),
+      maxOutstandingR2T: this.#value<number>('MaxOutstandingR2T'),
       maxBurstLength,
       // §13.14: it may not exceed MaxBurstLength, whatever was said.
-      firstBurstLength: Math.min(value<number>('FirstBurstLength'), maxBurstLength),
-      initiatorRecvLength: value<number>('MaxRecvDataSegmentLength'),
+      firstBurstLength: Math.min(this.#value<number>('FirstBurstLength'), maxBurstLength),
+      dataPduInOrder: this.#value<boolean>('DataPDUInOrder'),
+      dataSequenceInOrder: this.#value<boolean>('DataSequenceInOrder'),
+      taskReporting: this.#value<string>('TaskReporting'),
+      protocolLevel: this.#value<number>('iSCSIProtocolLevel'),
+    };
+  }
+
+  /** What it settles for its connection. */
+  connectionParams(): ConnectionParams {
+    return {
+      headerDigest: this.#value<string>('HeaderDigest') === Digest.Crc32c,
+      dataDigest: this.#value<string>('DataDigest') === Digest.Crc32c,
+      initiatorRecvLength: this.#value<number>('MaxRecvDataSegmentLength'),
       targetRecvLength: this.#declaredLength
         ? this.#params.maxRecvDataSegmentLength
         : LOGIN_SEGMENT_BYTES,

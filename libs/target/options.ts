@@ -29,6 +29,23 @@ export interface TargetParams {
   /** The digests that are taken, from the list that an initiator offers; `None` by default. */
   readonly headerDigest?: 'None' | 'CRC32C' | 'CRC32C,None';
   readonly dataDigest?: 'None' | 'CRC32C' | 'CRC32C,None';
+  /** Connections that a session may have; 1 by default. */
+  readonly maxConnections?: number;
+  /** The highest error recovery level that is agreed to; 0 by default. */
+  readonly errorRecoveryLevel?: number;
+  /** Seconds that an initiator has to wait before it recovers a connection, at least; 0 by default. */
+  readonly time2Wait?: number;
+  /** Seconds that tasks of a lost connection are kept for after that, at most (level 2 alone); 20 by default. */
+  readonly time2Retain?: number;
+  /** False agrees to data PDUs, or sequences of them, in any order, and then sends them backwards. */
+  readonly dataPduInOrder?: boolean;
+  readonly dataSequenceInOrder?: boolean;
+  /** Asks for a DataACK at the end of every sequence of Data-In PDUs, with recovery level 1 or 2; false by default. */
+  readonly acknowledgeData?: boolean;
+  /** The values of TaskReporting that are taken from an initiator's list (§13.23); `RFC3720` by default. */
+  readonly taskReporting?: string;
+  /** iSCSIProtocolLevel (§13.24); 1 by default. 2: the task management functions of RFC 7144 too. */
+  readonly protocolLevel?: number;
 }
 
 /** Where real targets differ, and initiators must not rely on either. */
@@ -37,6 +54,8 @@ export interface TargetBehaviour {
   readonly onReinstatement?: 'keep' | 'abort';
   /** `wait`, the default: resets are answered when running commands have finished (tgt). `abort`: they are gone (LIO). */
   readonly onLunReset?: 'wait' | 'abort';
+  /** True, the default: a good status comes in the last Data-In PDU. False: in a response of its own. */
+  readonly statusWithData?: boolean;
 }
 
 export interface TargetOptions {
@@ -79,6 +98,15 @@ export interface SessionInfo {
   readonly remote: string;
   /** Commands that are not answered yet. */
   readonly tasks: number;
+  readonly errorRecoveryLevel: number;
+  readonly connections: readonly ConnectionEntry[];
+}
+
+export interface ConnectionEntry {
+  readonly cid: number;
+  /** Index in the target's portals. */
+  readonly portal: number;
+  readonly remote: string;
 }
 
 /** What is asked for when nothing else is said. */
@@ -93,4 +121,13 @@ export const DEFAULT_PARAMS: Required<TargetParams> = {
   nopIntervalMs: 0,
   headerDigest: 'None',
   dataDigest: 'None',
+  maxConnections: 1,
+  errorRecoveryLevel: 0,
+  time2Wait: 0,
+  time2Retain: 20,
+  dataPduInOrder: true,
+  dataSequenceInOrder: true,
+  acknowledgeData: false,
+  taskReporting: 'RFC3720',
+  protocolLevel: 1,
 };

@@ -30,11 +30,14 @@ export interface PduHandler {
   onData(data: Buffer | null): void;
   /** The header announces more than we declared to take; nothing more is received. */
   onOversized(dataLength: number): void;
-  /** A digest is not that of what came; nothing more is received. */
-  onWrongDigest(part: 'header' | 'data', header: Buffer, at: number): void;
+  /**
+   * A digest is not that of what came. True: only the data is wrong, the PDU is forgotten and the next one is
+   * received. False: nothing more is received.
+   */
+  onWrongDigest(part: 'header' | 'data', header: Buffer, at: number): boolean;
 }
 
-/** Cuts the byte stream of an initiator into PDUs. Additional header segments are skipped: no CDB here is that long. */
+/** Cuts the byte stream of an initiator into PDUs. */
 export class PduReceiver {
   readonly #handler: PduHandler;
   readonly #receiver: Receiver;
@@ -52,7 +55,9 @@ export class PduReceiver {
   /** CRC32C of the data segment so far. */
   #crc = 0;
   /** The header at hand, kept for what is told of its data, and while its additional segments arrive. */
-  readonly #kept = Buffer.alloc(BHS_BYTES);
+  readonly #kept = Buffer.alloc(SEALED_BHS_BYTES);
+  /** The additional header segments of the header at hand, a view that is valid during `onHeader`. */
+  ahs: Buffer | null = null;
 
   constructor(handler: PduHandler) {
     this.#handler = handler;
@@ -102,11 +107,12 @@ export class PduReceiver {
   #onSegment(buffer: Buffer, at: number): void {
     switch (this.#phase) {
       case 'header':
-        return this.#header(buffer, at);
+        return this.#plainHeader(buffer, at);
       case 'sealed-header':
         return this.#sealedHeader(buffer, at);
       case 'ahs':
-        return this.#wantData();
+        this.ahs = buffer.subarray(at, at + this.#arriving);
+        return this.#header(this.#kept, 0);
       case 'sealed-ahs':
         return this.#sealedAhs(buffer, at);
       case 'collect':
@@ -121,6 +127,15 @@ export class PduReceiver {
     }
   }
 
+  #plainHeader(buffer: Buffer, at: number): void {
+    const ahsLength = buffer[at + At.totalAhsLength]! * 4;
+    if (ahsLength === 0) return this.#header(buffer, at);
+    buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
+    this.#phase = 'ahs';
+    this.#arriving = ahsLength;
+    this.#receiver.want(ahsLength);
+  }
+
   /** The basic header and four bytes: its digest, or the begin of its additional segments. */
   #sealedHeader(buffer: Buffer, at: number): void {
     const ahsLength = buffer[at + At.totalAhsLength]! * 4;
@@ -131,7 +146,7 @@ export class PduReceiver {
       buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
       return this.#wrongDigest('header');
     }
-    buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
+    buffer.copy(this.#kept, 0, at, at + SEALED_BHS_BYTES);
     this.#crc = digestOf(buffer, at, SEALED_BHS_BYTES);
     this.#phase = 'sealed-ahs';
     this.#arriving = ahsLength;
@@ -143,12 +158,15 @@ export class PduReceiver {
     const rest = this.#arriving - DIGEST_BYTES;
     const crc = digestOf(buffer, at, rest, this.#crc);
     if (!isDigest(buffer, at + rest, crc)) return this.#wrongDigest('header');
+    const begin = this.#kept.subarray(BHS_BYTES);
+    this.ahs = Buffer.concat([begin, buffer.subarray(at, at + rest)]);
     this.#header(this.#kept, 0);
   }
 
   #wrongDigest(part: 'header' | 'data'): void {
-    this.stop();
-    this.#handler.onWrongDigest(part, this.#kept, 0);
+    const goesOn = this.#handler.onWrongDigest(part, this.#kept, 0);
+    if (part === 'header' || !goesOn) this.stop();
+    else if (!this.#stopped) this.#wantHeader();
   }
 
   #collected(buffer: Buffer, at: number): void {
@@ -162,23 +180,18 @@ export class PduReceiver {
 
   #header(buffer: Buffer, at: number): void {
     this.#dataLength = u24(buffer, at + At.dataSegmentLength);
-    const ahsLength = buffer[at + At.totalAhsLength]! * 4;
     if (this.#dataLength > this.#handler.dataLengthMax) {
       this.stop();
       return this.#handler.onOversized(this.#dataLength);
     }
     this.#into = null;
     this.#skipped = false;
-    const wasSealed = this.#phase !== 'header';
     if (this.#dataDigest && buffer !== this.#kept) {
       buffer.copy(this.#kept, 0, at, at + BHS_BYTES);
     }
     this.#handler.onHeader(buffer, at, this.#dataLength);
-    if (this.#stopped) return;
-    // With a header digest the additional segments came before it.
-    if (ahsLength === 0 || wasSealed) return this.#wantData();
-    this.#phase = 'ahs';
-    this.#receiver.want(ahsLength);
+    this.ahs = null;
+    if (!this.#stopped) this.#wantData();
   }
 
   #wantData(): void {

@@ -1,3 +1,4 @@
+import { LOGIN_SEGMENT_BYTES } from '../iscsi/keys.ts';
 import { At, BHS_BYTES, Bit, NO_LUN, padOf, putCommon, putU32 } from '../iscsi/pdu/bhs.ts';
 import {
   DIGEST_BYTES,
@@ -8,16 +9,22 @@ import {
 } from '../iscsi/pdu/digest.ts';
 import { encodeHeader, type ResponsePdu } from '../iscsi/pdu/index.ts';
 import { Opcode, RESERVED_TAG, type RejectReason } from '../iscsi/pdu/opcodes.ts';
-import { snNext, unsigned } from '../iscsi/pdu/sn.ts';
+import { unsigned } from '../iscsi/pdu/sn.ts';
 import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { OutQueue } from '../wire/out-queue.ts';
 import { encodeLun } from './commands/unit-info.ts';
+import type { ConnectionParams } from './session.ts';
 import type { Burst, Task } from './task.ts';
 
 /** Read data up to this size is copied beside its header; longer data goes by reference to a copy. */
 const INLINE_BYTES_MAX = 16 * 1024;
 
 const PADDING = Buffer.alloc(3);
+const NO_DATA = PADDING.subarray(0, 0);
+const NO_RESIDUAL = { flag: 0, residual: 0 };
+
+/** O and U become o and u (§11.4.1). */
+const BIDI_FLAG_SHIFT = 2;
 
 /** The bit that is damaged in a header: in a response it makes GOOD of CHECK CONDITION, and the other way round. */
 const FLIPPED_AT = At.status;
@@ -30,6 +37,12 @@ type WithoutSns<T> = T extends ResponsePdu
   ? Omit<T, 'expCmdSn' | 'maxCmdSn' | 'dataSegmentLength' | 'statSn'>
   : never;
 
+/** What every PDU tells of the commands that the session takes. */
+export interface CommandSns {
+  readonly expCmdSn: number;
+  readonly maxCmdSn: number;
+}
+
 /** What a response says beside the sequence numbers. */
 export type ResponseBody = WithoutSns<ResponsePdu>;
 
@@ -37,10 +50,18 @@ export type ResponseBody = WithoutSns<ResponsePdu>;
 export class PduSender {
   /** StatSN of the next status. */
   statSn: number;
+  /** What the connection has agreed on; what holds before it has is in force during the login. */
+  params: ConnectionParams = {
+    initiatorRecvLength: LOGIN_SEGMENT_BYTES,
+    targetRecvLength: LOGIN_SEGMENT_BYTES,
+    headerDigest: false,
+    dataDigest: false,
+  };
   readonly #out: OutQueue;
   readonly #pool: BufferPool;
   /** Asked before each PDU: false when it is not to be sent. */
   readonly #maySend: (opcode: number) => boolean;
+  #onStatus: ((statSn: number, resend: () => void) => void) | null = null;
   #headerBytes = BHS_BYTES;
   #dataDigest = false;
   /** What to change in the PDU that is being sent, after its digests were made: a fault. */
@@ -58,20 +79,31 @@ export class PduSender {
     this.#maySend = maySend;
   }
 
+  /** The number of one status; `count` more than one leaves a gap, which is a fault. */
+  takeStatSn(count = 1): number {
+    const { statSn } = this;
+    this.statSn = (statSn + count) | 0;
+    return statSn;
+  }
+
   /** Any PDU that is not in the way of the data: encoded from a value. `advance`: it carries a status. */
-  send(
-    body: ResponseBody,
-    sns: { expCmdSn: number; maxCmdSn: number },
-    advance: boolean,
-    data: Uint8Array = PADDING.subarray(0, 0),
-  ): void {
-    const statSn = unsigned(this.statSn);
-    if (advance) this.statSn = snNext(this.statSn);
+  send(body: ResponseBody, sns: CommandSns, advance: boolean, data: Uint8Array = NO_DATA): void {
+    const statSn = advance ? this.takeStatSn() : this.statSn;
+    if (advance) this.#onStatus?.(statSn, () => this.#transmit(body, statSn, sns, data));
+    this.#transmit(body, statSn, sns, data);
+  }
+
+  /** Tells of every status that is sent from now on, and how to send it again. */
+  onStatus(fn: (statSn: number, resend: () => void) => void): void {
+    this.#onStatus = fn;
+  }
+
+  #transmit(body: ResponseBody, statSn: number, sns: CommandSns, data: Uint8Array): void {
     if (!this.#maySend(body.opcode)) return;
     const at = this.#out.reserve(this.#headerBytes);
     const pdu = {
       ...body,
-      statSn,
+      statSn: unsigned(statSn),
       expCmdSn: unsigned(sns.expCmdSn),
       maxCmdSn: unsigned(sns.maxCmdSn),
       dataSegmentLength: data.length,
@@ -104,27 +136,38 @@ export class PduSender {
     this.#out.append(bytes);
   }
 
-  /** Read data, and with it the status when that is good (§11.7.3), else the status alone. */
-  answer(task: Task): void {
-    const available = task.dataIn === null ? task.readBytes : task.dataIn.length;
-    const total = task.failed || !task.isRead ? 0 : Math.min(available, task.edtl);
-    if (total === 0) return this.#response(task, available);
-    const { initiatorRecvLength, maxBurstLength } = task.session.params;
+  /** Read data, and with it the status when that is good (§11.7.3), else the status alone. Nothing is kept of it. */
+  answer(task: Task, collapses: boolean): void {
+    const total = task.dataInBytes;
+    const { initiatorRecvLength } = this.params;
+    const { maxBurstLength } = task.session.params;
+    const withStatus = collapses && !task.isBidirectional;
     let sent = 0;
     let burstEnd = Math.min(maxBurstLength, total);
     while (sent < total) {
       const length = Math.min(initiatorRecvLength, burstEnd - sent);
-      this.#dataIn(task, sent, length, sent + length === burstEnd, sent + length === total);
+      const final = sent + length === burstEnd ? Bit.final : 0;
+      const last = withStatus && sent + length === total;
+      const statSn = last ? this.takeStatSn() : 0;
+      const flags = last ? final | Bit.statusPresent : final;
+      this.dataIn(task, sent, length, flags, task.sentPdus++, statSn, RESERVED_TAG);
       sent += length;
       if (sent === burstEnd) burstEnd = Math.min(burstEnd + maxBurstLength, total);
     }
+    if (total === 0 || !withStatus) this.response(task, this.takeStatSn());
   }
 
-  #dataIn(task: Task, from: number, length: number, final: boolean, last: boolean): void {
+  /** One Data-In PDU (§11.7). `flags`: F, A and S; a transfer tag is for A, StatSN and residual are for S. */
+  dataIn(
+    task: Task,
+    from: number,
+    length: number,
+    flags: number,
+    dataSn: number,
+    statSn: number,
+    ttt: number,
+  ): void {
     const { session } = task;
-    const statSn = this.statSn;
-    if (last) this.statSn = snNext(statSn);
-    const dataSn = task.sentPdus++;
     if (!this.#maySend(Opcode.DataIn)) return;
     const inline = length <= INLINE_BYTES_MAX;
     const pad = padOf(length);
@@ -132,18 +175,21 @@ export class PduSender {
       this.#headerBytes + (inline ? length + pad + (this.#dataDigest ? DIGEST_BYTES : 0) : 0),
     );
     const slab = this.#out.slab;
-    const available = task.dataIn === null ? task.readBytes : task.dataIn.length;
-    const flags = (final ? Bit.final : 0) | (last ? lastFlags(task, available) : 0);
-    putCommon(slab, at, Opcode.DataIn, flags, length);
-    if (last) slab[at + At.status] = task.status;
+    const last = (flags & Bit.statusPresent) !== 0;
+    const { flag, residual } = last ? residualOf(task.readAvailable, task.readLength) : NO_RESIDUAL;
+    putCommon(slab, at, Opcode.DataIn, flags | flag, length);
+    if (ttt !== RESERVED_TAG) encodeLun(task.lun, slab, at + At.lun);
     putU32(slab, at + At.itt, task.itt);
-    putU32(slab, at + At.ttt, RESERVED_TAG);
-    if (last) putU32(slab, at + At.statSn, statSn);
+    putU32(slab, at + At.ttt, ttt);
     putU32(slab, at + At.expCmdSn, session.expCmdSn);
     putU32(slab, at + At.maxCmdSn, session.maxCmdSn);
     putU32(slab, at + At.dataSn, dataSn);
     putU32(slab, at + At.bufferOffset, from);
-    if (last) putU32(slab, at + At.residual, Math.abs(available - task.edtl));
+    if (last) {
+      slab[at + At.status] = task.status;
+      putU32(slab, at + At.statSn, statSn);
+      putU32(slab, at + At.residual, residual);
+    }
     this.#seal(slab, at);
     if (inline) {
       const dataAt = at + this.#headerBytes;
@@ -179,25 +225,32 @@ export class PduSender {
   }
 
   /** The status alone (§11.4), with the sense data of a failure. */
-  #response(task: Task, available: number): void {
+  response(task: Task, statSn: number): void {
     const { session } = task;
-    const statSn = this.statSn;
-    this.statSn = snNext(statSn);
     if (!this.#maySend(Opcode.ScsiResponse)) return;
     const sense = task.sense;
     const dataLength = sense === null ? 0 : 2 + sense.length;
     const at = this.#out.reserve(this.#headerBytes);
     const slab = this.#out.slab;
-    // No command here moves data both ways.
-    const { flag, residual } = residualOf(task, Math.max(task.dataOutBytes, available));
+    const moved = task.isBidirectional
+      ? task.dataOutBytes
+      : Math.max(task.dataOutBytes, task.readAvailable);
+    const { flag, residual } = residualOf(moved, task.edtl);
     putCommon(slab, at, Opcode.ScsiResponse, Bit.final | flag, dataLength);
+    slab[at + At.response] = task.response;
     slab[at + At.status] = task.status;
     putU32(slab, at + At.itt, task.itt);
+    putU32(slab, at + At.ttt, task.snackTag);
     putU32(slab, at + At.statSn, statSn);
     putU32(slab, at + At.expCmdSn, session.expCmdSn);
     putU32(slab, at + At.maxCmdSn, session.maxCmdSn);
     putU32(slab, at + At.expDataSn, task.sentPdus);
     putU32(slab, at + At.residual, residual);
+    if (task.isBidirectional) {
+      const read = residualOf(task.readAvailable, task.readLength);
+      slab[at + At.flags]! |= read.flag << BIDI_FLAG_SHIFT;
+      putU32(slab, at + At.bidiResidual, read.residual);
+    }
     this.#seal(slab, at);
     if (sense === null) return;
     const length = Buffer.from([sense.length >> 8, sense.length & 0xff]);
@@ -206,18 +259,18 @@ export class PduSender {
 
   /** Asks for the data of `burst` (§11.8). */
   r2t(task: Task, burst: Burst): void {
-    task.sentPdus += 1;
     const lun = Buffer.alloc(NO_LUN.length);
     encodeLun(task.lun, lun, 0);
+    const { ttt, r2tSn, from, end } = burst;
     this.send(
       {
         opcode: Opcode.R2t,
         lun,
         itt: task.itt,
-        ttt: burst.ttt,
-        r2tSn: task.r2tSn++,
-        bufferOffset: burst.offset,
-        desiredLength: burst.end - burst.offset,
+        ttt,
+        r2tSn,
+        bufferOffset: from,
+        desiredLength: end - from,
       },
       task.session,
       false,
@@ -225,8 +278,8 @@ export class PduSender {
   }
 
   /** The header in error is the data (§11.17.4). */
-  reject(reason: RejectReason, header: Buffer, sns: { expCmdSn: number; maxCmdSn: number }): void {
-    this.send({ opcode: Opcode.Reject, reason, dataSn: 0 }, sns, true, header);
+  reject(reason: RejectReason, header: Uint8Array, sns: CommandSns, dataSn = 0): void {
+    this.send({ opcode: Opcode.Reject, reason, dataSn }, sns, true, header);
   }
 
   #appendData(data: Uint8Array): void {
@@ -241,16 +294,12 @@ export class PduSender {
   }
 }
 
-function lastFlags(task: Task, available: number): number {
-  return Bit.statusPresent | residualOf(task, available).flag;
-}
-
-/** Residual of `moved` bytes that the command is about against what the initiator expected (§11.4.5). */
-function residualOf(task: Task, moved: number): { flag: number; residual: number } {
-  if (moved === task.edtl) return { flag: 0, residual: 0 };
-  return moved < task.edtl
-    ? { flag: Bit.underflow, residual: task.edtl - moved }
-    : { flag: Bit.overflow, residual: moved - task.edtl };
+/** Residual of the `moved` bytes that the command is about against what the initiator expected (§11.4.5). */
+function residualOf(moved: number, expected: number): { flag: number; residual: number } {
+  if (moved === expected) return NO_RESIDUAL;
+  return moved < expected
+    ? { flag: Bit.underflow, residual: expected - moved }
+    : { flag: Bit.overflow, residual: moved - expected };
 }
 
 function copyData(task: Task, from: number, into: Buffer, at: number, length: number): void {

@@ -28,6 +28,8 @@ export class ScsiTask {
   readOffset = 0;
   readBytes = 0;
 
+  /** iSCSI service response (RFC 7143 §11.4.3): other than 0 by a fault. */
+  response = 0;
   status: number = Status.Good;
   sense: Buffer | null = null;
 

@@ -131,16 +131,26 @@ async function listenAll(engine: Engine): Promise<Listener[]> {
 }
 
 function sessionInfos(engine: Engine): SessionInfo[] {
-  return [...engine.sessions].map((session) => ({
-    initiatorName: session.nexus.initiatorName,
-    isid: session.nexus.isid,
-    tsih: session.tsih,
-    type: session.isDiscovery ? 'Discovery' : 'Normal',
-    tpgt: session.connection?.tpgt ?? 0,
-    portal: session.connection?.portalIndex ?? -1,
-    remote: session.connection?.remote ?? '',
-    tasks: session.tasks.size,
-  }));
+  return [...engine.sessions].map((session) => {
+    const connections = [...session.connections.values()].map((connection) => ({
+      cid: connection.cid,
+      portal: connection.portalIndex,
+      remote: connection.remote,
+    }));
+    const [first] = session.connections.values();
+    return {
+      initiatorName: session.nexus.initiatorName,
+      isid: session.nexus.isid,
+      tsih: session.tsih,
+      type: session.isDiscovery ? 'Discovery' : 'Normal',
+      tpgt: first?.tpgt ?? session.nexus.tpgt,
+      portal: first?.portalIndex ?? -1,
+      remote: first?.remote ?? '',
+      tasks: session.tasks.size,
+      errorRecoveryLevel: session.params.errorRecoveryLevel,
+      connections,
+    };
+  });
 }
 
 function checkOptions(options: TargetOptions): void {
@@ -173,6 +183,11 @@ function checkOptions(options: TargetOptions): void {
     FirstBurstLength: params.firstBurstLength,
     MaxBurstLength: params.maxBurstLength,
     MaxOutstandingR2T: params.maxOutstandingR2T,
+    MaxConnections: params.maxConnections,
+    ErrorRecoveryLevel: params.errorRecoveryLevel,
+    DefaultTime2Wait: params.time2Wait,
+    DefaultTime2Retain: params.time2Retain,
+    iSCSIProtocolLevel: params.protocolLevel,
   } as const;
   for (const [name, value] of Object.entries(ranged)) {
     const key = keyOf(name as keyof typeof ranged);

@@ -3,6 +3,7 @@ import { snDiff } from '../iscsi/pdu/sn.ts';
 import type { TaskManagementRequest } from '../iscsi/pdu/task-management-request.ts';
 import { decodeLun } from './commands/unit-info.ts';
 import type { Connection } from './connection.ts';
+import { reassign } from './recovery.ts';
 import { Sense } from './scsi-codes.ts';
 import type { Session } from './session.ts';
 import type { Task } from './task.ts';
@@ -19,6 +20,9 @@ export function manageTasks(
     connection.sender.send(body, session, true);
   };
   const { engine } = connection;
+  const scripted = engine.faults.onTaskFunction(connection, request.function);
+  if (scripted === 'silence') return;
+  if (scripted !== null) return answer(scripted as TmfResponse);
   const lun = decodeLun(request.lun, 0);
   const isKnownLun = engine.device.units.has(lun);
   // §11.5.1: tasks of the same session that come after the request are not its business.
@@ -72,7 +76,7 @@ export function manageTasks(
       // §11.5.1: a power-on event; the answer may not get through.
       return engine.powerOn();
     case TaskFunction.TaskReassign:
-      return answer(TmfResponse.ReassignmentNotSupported);
+      return reassign(connection, session, request, answer);
     default:
       return answer(TmfResponse.FunctionNotSupported);
   }
@@ -100,7 +104,7 @@ function finishAll(
       continue;
     }
     // §11.5.1: ABORT TASK SET and CLEAR TASK SET wait for the answers to the R2Ts that are out.
-    if (waitForBursts && task.bursts.length > 0) task.aborting = true;
+    if (waitForBursts && task.bursts.length > 0 && task.connection !== null) task.aborting = true;
     else engine.abort(task);
   }
   oneEnded();

@@ -46,7 +46,7 @@ export class TextExchange {
       return this.#connection.protocolError(parsed.error, header, at);
     }
     const pairs = parsed.pairs.flatMap(([key, value]) => this.#answer(key, value));
-    this.#rest = splitText(encodeText(pairs), this.#session.params.initiatorRecvLength);
+    this.#rest = splitText(encodeText(pairs), this.#connection.params.initiatorRecvLength);
     this.#respondNext(pdu.itt);
   }
 
@@ -74,7 +74,7 @@ export class TextExchange {
     if (key === 'MaxRecvDataSegmentLength') {
       const length = parseValue('MaxRecvDataSegmentLength', value);
       if (length === null) return [[key, 'Reject']];
-      this.#session.params.initiatorRecvLength = length as number;
+      this.#connection.params.initiatorRecvLength = length as number;
       return [];
     }
     return [[key, key.startsWith('X-') ? 'NotUnderstood' : 'Reject']];

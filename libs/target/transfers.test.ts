@@ -122,9 +122,11 @@ describe('writes', () => {
   test('unsolicited data where it was not agreed is rejected, and the session goes on', async () => {
     const { login, target } = await targetFixture();
     const initiator = await login({ keys: keys({ InitialR2T: 'Yes', ImmediateData: 'No' }) });
-    initiator.command(write10(0, 1), { write: BLOCK, immediate: pattern(1) });
+    // §7.3: a command that is rejected was never received, so the next one has its number.
+    const { cmdSn } = initiator;
+    initiator.command(write10(0, 1), { write: BLOCK, immediate: pattern(1), cmdSn });
     expect((await initiator.next(Opcode.Reject)).pdu.reason).toBe(RejectReason.ProtocolError);
-    initiator.command(write10(0, 1), { write: BLOCK, final: false });
+    initiator.command(write10(0, 1), { write: BLOCK, final: false, cmdSn });
     expect((await initiator.next(Opcode.Reject)).pdu.reason).toBe(RejectReason.ProtocolError);
     expect((await initiator.run([0x00])).status).toBe(0);
     expect(target.disk(0).allocatedBytes).toBe(0);

@@ -1,31 +1,22 @@
 import { BHS_BYTES, NO_LUN } from '../iscsi/pdu/bhs.ts';
-import {
-  decodePdu,
-  encodePdu,
-  type RequestPdu,
-  type ResponsePdu,
-  wholeBytes,
-} from '../iscsi/pdu/index.ts';
+import { Digest } from '../iscsi/pdu/digest.ts';
+import { decodePdu, encodePdu, type RequestPdu, type ResponsePdu } from '../iscsi/pdu/index.ts';
 import { LoginStage, Opcode, RESERVED_TAG } from '../iscsi/pdu/opcodes.ts';
 import { encodeText, parseText, type TextPair } from '../iscsi/text.ts';
 import type { Address, ByteStream, Network, StreamSink } from '../wire/network.ts';
+import { outcomeOf, type Received, type ResponseOf, senseText } from './raw-answer.ts';
+import { type Digests, NO_DIGESTS, sealedBytes, sealPdu, unsealPdu } from './sealed-pdu.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 /** Virtual time that an answer may take. */
 const ANSWER_MS_MAX = 60_000;
-
-type ResponseOf<O extends Opcode> = Extract<ResponsePdu, { opcode: O }>;
-
-export interface Received<P = ResponsePdu> {
-  readonly pdu: P;
-  readonly data: Buffer;
-}
 
 export interface RawLoginOptions {
   readonly targetName?: string;
   readonly initiatorName?: string;
   readonly isid?: string;
   readonly tsih?: number;
+  readonly cid?: number;
   readonly keys?: readonly TextPair[];
   readonly discovery?: boolean;
 }
@@ -40,6 +31,8 @@ export class RawInitiator implements StreamSink {
   cmdSn = 1;
   expStatSn = 0;
   tsih = 0;
+  cid = 0;
+  digests: Digests = NO_DIGESTS;
   #itt = 0;
   #stream!: ByteStream;
   #chunks: Buffer[] = [];
@@ -83,21 +76,33 @@ export class RawInitiator implements StreamSink {
     this.#length += length;
     while (this.#length >= this.#needed) {
       const bytes = this.#join();
-      const whole = decodePdu(bytes);
-      if (whole === null) {
-        // Nothing is joined again before the PDU is whole.
-        this.#needed = bytes.length < BHS_BYTES ? BHS_BYTES : wholeBytes(bytes);
-        return;
-      }
-      this.#needed = BHS_BYTES;
-      if (typeof whole === 'string') {
+      if (typeof decodePdu(bytes) === 'string') {
         this.strange.push(bytes);
+        this.#needed = BHS_BYTES;
         this.#keep(Buffer.alloc(0));
         return;
       }
-      this.received.push({ pdu: whole.pdu as ResponsePdu, data: Buffer.from(whole.data) });
-      this.#keep(bytes.subarray(whole.bytes));
+      const needed = bytes.length < BHS_BYTES ? BHS_BYTES : sealedBytes(bytes, this.digests);
+      // Nothing is joined again before the PDU is whole.
+      this.#needed = needed;
+      if (bytes.length < needed) return;
+      this.#needed = BHS_BYTES;
+      this.#take(bytes.subarray(0, needed));
+      this.#keep(bytes.subarray(needed));
     }
+  }
+
+  #take(bytes: Buffer): void {
+    const { plain, isIntact } = unsealPdu(bytes, this.digests);
+    const whole = decodePdu(plain);
+    if (whole === null || typeof whole === 'string') throw new Error('half a PDU');
+    const pdu = whole.pdu as ResponsePdu;
+    this.received.push({
+      pdu,
+      data: Buffer.from(whole.data),
+      ahs: Buffer.from(whole.ahs),
+      isIntact,
+    });
   }
 
   #join(): Buffer {
@@ -128,12 +133,24 @@ export class RawInitiator implements StreamSink {
     return this.#itt;
   }
 
+  /** Continues with the task tags and CmdSN of another connection of the same session. */
+  joins(other: RawInitiator): this {
+    this.#itt = other.#itt + 1000;
+    this.cmdSn = other.cmdSn;
+    return this;
+  }
+
   raw(bytes: Uint8Array): void {
     this.#stream.writev([Buffer.from(bytes)], () => {});
   }
 
-  send(pdu: RequestPdu, data?: Uint8Array): void {
-    this.raw(encodePdu(pdu, data));
+  /** `spoiled`: with a wrong data digest. */
+  send(
+    pdu: RequestPdu,
+    data?: Uint8Array,
+    options: { ahs?: Buffer; spoiled?: boolean } = {},
+  ): void {
+    this.raw(sealPdu(encodePdu(pdu, data), this.digests, options));
   }
 
   drop(): void {
@@ -159,8 +176,19 @@ export class RawInitiator implements StreamSink {
     if (received.pdu.opcode !== opcode) {
       throw new Error(`expected opcode ${opcode}: ${JSON.stringify(received.pdu)}`);
     }
-    if ('statSn' in received.pdu) this.expStatSn = (received.pdu.statSn + 1) >>> 0;
+    this.#acknowledge(received.pdu);
     return received as Received<ResponseOf<O>>;
+  }
+
+  /** Statuses up to the first gap. */
+  #acknowledge(pdu: ResponsePdu): void {
+    const isStatus =
+      pdu.opcode === Opcode.DataIn
+        ? pdu.statusPresent
+        : pdu.opcode !== Opcode.R2t && (pdu.opcode !== Opcode.NopIn || pdu.itt !== RESERVED_TAG);
+    const isFirst = pdu.opcode === Opcode.LoginResponse;
+    if (!isStatus || !(isFirst || pdu.statSn === this.expStatSn)) return;
+    this.expStatSn = (pdu.statSn + 1) >>> 0;
   }
 
   async waitClosed(): Promise<Error | null> {
@@ -187,7 +215,7 @@ export class RawInitiator implements StreamSink {
         isid: Buffer.from(options.isid ?? '800000000001', 'hex'),
         tsih: options.tsih ?? 0,
         itt,
-        cid: 0,
+        cid: options.cid ?? 0,
         cmdSn: this.cmdSn,
         expStatSn: this.expStatSn,
         dataSegmentLength: 0,
@@ -212,7 +240,13 @@ export class RawInitiator implements StreamSink {
       throw new Error(`login refused: ${pdu.statusClass}/${pdu.statusDetail}`);
     }
     this.tsih = pdu.tsih;
-    return new Map(keys);
+    this.cid = options.cid ?? 0;
+    const answers = new Map(keys);
+    this.digests = {
+      header: answers.get('HeaderDigest') === Digest.Crc32c,
+      data: answers.get('DataDigest') === Digest.Crc32c,
+    };
+    return answers;
   }
 
   /** Sends a SCSI command; the answer is for the caller to take. Returns its task tag. */
@@ -227,6 +261,8 @@ export class RawInitiator implements StreamSink {
       isImmediate?: boolean;
       cmdSn?: number;
       itt?: number;
+      ahs?: Buffer;
+      spoiled?: boolean;
     } = {},
   ): number {
     const itt = options.itt ?? this.nextItt();
@@ -244,13 +280,15 @@ export class RawInitiator implements StreamSink {
         attribute: 1,
         lun,
         itt,
-        edtl: options.read ?? options.write ?? 0,
+        // Of a command that moves data both ways it is the length of the write.
+        edtl: options.write ?? options.read ?? 0,
         cmdSn: options.cmdSn ?? this.cmdSn,
         expStatSn: this.expStatSn,
         cdb: bytes,
         dataSegmentLength: 0,
       },
       options.immediate,
+      options,
     );
     if (options.isImmediate !== true && options.cmdSn === undefined) this.#advance();
     return itt;
@@ -272,18 +310,22 @@ export class RawInitiator implements StreamSink {
       const { pdu, data } = await this.next(Opcode.DataIn);
       parts.push(data);
       if (!pdu.statusPresent) continue;
-      return { ...outcome(pdu), data: Buffer.concat(parts), sense: '' };
+      return { ...outcomeOf(pdu), data: Buffer.concat(parts), sense: '' };
     }
     const { pdu, data } = await this.next(Opcode.ScsiResponse);
-    const sense =
-      data.length < 16 ? '' : `${hex(data[4]! & 15)}/${hex(data[14]!)}/${hex(data[15]!)}`;
-    return { ...outcome(pdu), data: Buffer.concat(parts), sense };
+    return { ...outcomeOf(pdu), data: Buffer.concat(parts), sense: senseText(data) };
   }
 
   dataOut(
     itt: number,
     data: Uint8Array,
-    options: { ttt?: number; offset?: number; dataSn?: number; final?: boolean } = {},
+    options: {
+      ttt?: number;
+      offset?: number;
+      dataSn?: number;
+      final?: boolean;
+      spoiled?: boolean;
+    } = {},
   ): void {
     this.send(
       {
@@ -298,11 +340,15 @@ export class RawInitiator implements StreamSink {
         dataSegmentLength: 0,
       },
       data,
+      options,
     );
   }
 
   /** Sends a task management request (immediate); the answer is for the caller to take. */
-  manage(fn: number, options: { lun?: number; tag?: number; refCmdSn?: number } = {}): number {
+  manage(
+    fn: number,
+    options: { lun?: number; tag?: number; refCmdSn?: number; expDataSn?: number } = {},
+  ): number {
     const itt = this.nextItt();
     const lun = Buffer.alloc(8);
     lun[1] = options.lun ?? 0;
@@ -316,10 +362,28 @@ export class RawInitiator implements StreamSink {
       cmdSn: this.cmdSn,
       expStatSn: this.expStatSn,
       refCmdSn: options.refCmdSn ?? 0,
-      expDataSn: 0,
+      expDataSn: options.expDataSn ?? 0,
       dataSegmentLength: 0,
     });
     return itt;
+  }
+
+  /** Sends a SNACK (§11.16); tags are reserved where they are left out. */
+  snack(
+    type: number,
+    options: { itt?: number; ttt?: number; begRun?: number; runLength?: number } = {},
+  ): void {
+    this.send({
+      opcode: Opcode.SnackRequest,
+      type,
+      lun: NO_LUN,
+      itt: options.itt ?? RESERVED_TAG,
+      ttt: options.ttt ?? RESERVED_TAG,
+      expStatSn: this.expStatSn,
+      begRun: options.begRun ?? 0,
+      runLength: options.runLength ?? 0,
+      dataSegmentLength: 0,
+    });
   }
 
   async text(pairs: readonly TextPair[]): Promise<readonly TextPair[]> {
@@ -352,13 +416,13 @@ export class RawInitiator implements StreamSink {
     }
   }
 
-  async logout(reason = 0): Promise<ResponseOf<typeof Opcode.LogoutResponse>> {
+  async logout(reason = 0, cid = this.cid): Promise<ResponseOf<typeof Opcode.LogoutResponse>> {
     this.send({
       opcode: Opcode.LogoutRequest,
       immediate: true,
       reason,
       itt: this.nextItt(),
-      cid: 0,
+      cid,
       cmdSn: this.cmdSn,
       expStatSn: this.expStatSn,
       dataSegmentLength: 0,
@@ -369,22 +433,4 @@ export class RawInitiator implements StreamSink {
   #advance(): void {
     this.cmdSn = (this.cmdSn + 1) >>> 0;
   }
-}
-
-function outcome(pdu: {
-  status: number;
-  residual: number;
-  overflow: boolean;
-  underflow: boolean;
-}): {
-  status: number;
-  residual: number;
-  flags: string;
-} {
-  const flags = `${pdu.overflow ? 'O' : ''}${pdu.underflow ? 'U' : ''}`;
-  return { status: pdu.status, residual: pdu.residual, flags };
-}
-
-function hex(value: number): string {
-  return value.toString(16).padStart(2, '0');
 }

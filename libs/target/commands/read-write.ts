@@ -6,6 +6,7 @@ import {
   checkTransfer,
   checkWritable,
   decodeRange,
+  flagsOf,
   wantExactly,
 } from './block-range.ts';
 import type { Command } from './command.ts';
@@ -17,12 +18,12 @@ const BYTCHK = 0x06;
 
 function hasProtection(task: ScsiTask): boolean {
   // The 6-byte commands have a part of the LBA there.
-  if (task.opcode < 0x20 || (task.cdb[1]! & PROTECT) === 0) return false;
+  if (task.opcode < 0x20 || (flagsOf(task.cdb) & PROTECT) === 0) return false;
   task.fail(Sense.invalidField);
   return true;
 }
 
-/** READ (6), (10), (12), (16): SBC-3 5.8 to 5.12. */
+/** READ (6), (10), (12), (16), (32): SBC-3 5.8 to 5.12. */
 export const read: Command = {
   prepare(lu, task) {
     decodeRange(task);
@@ -49,11 +50,11 @@ function writeReceived(lu: LogicalUnit, task: ScsiTask, durable: boolean): void 
   lu.disk.write(task.lba * lu.blockBytes, task.dataOut, 0, whole, durable);
 }
 
-/** WRITE (6), (10), (12), (16): SBC-3 5.32 to 5.36. */
+/** WRITE (6), (10), (12), (16), (32): SBC-3 5.32 to 5.36. */
 export const write: Command = {
   prepare: prepareWrite,
   execute(lu, task) {
-    writeReceived(lu, task, task.opcode >= 0x20 && (task.cdb[1]! & FUA) !== 0);
+    writeReceived(lu, task, task.opcode >= 0x20 && (flagsOf(task.cdb) & FUA) !== 0);
   },
 };
 
@@ -64,6 +65,26 @@ export const writeAndVerify: Command = {
     prepareWrite(lu, task);
   },
   execute: (lu, task) => writeReceived(lu, task, true),
+};
+
+const DISABLE_WRITE = 0x04;
+
+/** XDWRITEREAD (10): SBC-3 5.50. Data goes both ways: what comes is written, and its XOR with what was there goes back. */
+export const exclusiveOrWriteRead: Command = {
+  prepare(lu, task) {
+    prepareWrite(lu, task);
+    if (!task.failed) wantExactly(task, task.dataOutBytes);
+  },
+  execute(lu, task) {
+    if (task.dataOut === null) return;
+    const answer = Buffer.allocUnsafeSlow(task.dataOutBytes);
+    lu.disk.read(task.lba * lu.blockBytes, answer);
+    for (let i = 0; i < answer.length; i++) answer[i]! ^= task.dataOut[i]!;
+    if ((task.cdb[1]! & DISABLE_WRITE) === 0) {
+      writeReceived(lu, task, (task.cdb[1]! & FUA) !== 0);
+    }
+    task.answer(answer, answer.length);
+  },
 };
 
 /** VERIFY (10), (12), (16): SBC-3 5.27 to 5.30. */

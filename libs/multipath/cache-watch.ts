@@ -1,3 +1,4 @@
+import { NO_DEADLINE } from '../block/device.ts';
 import { FlushGuard, type FlushMark } from './flush-guard.ts';
 import { PathState } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
@@ -93,10 +94,25 @@ export class CacheWatch {
     }
     if (ready.length === 0) return ready;
     for (const entry of this.#live) {
-      if (entry.witness && entry.state === PathState.Ghost) return [];
+      const { witness, state } = entry;
+      if (witness && (state === PathState.Ghost || state === PathState.Disabled)) return [];
     }
     this.#broken();
     return usable;
+  }
+
+  /** Before a path that works is taken out: what it alone has seen is proven to the others, or made durable. */
+  async handOver(entry: PathEntry, nowMs: number): Promise<void> {
+    if (!entry.witness || !this.#volatile) return;
+    if (this.#live.size > 1) {
+      if (this.#unproven === 0) return;
+      await entry.device.probe(NO_DEADLINE);
+      return this.answered(entry, nowMs);
+    }
+    if (this.lossPending || !this.dirty) return;
+    const mark = this.begin();
+    await entry.device.flush(NO_DEADLINE);
+    if (!this.lossPending) this.complete(mark);
   }
 
   /** From here on the paths that there are witness; what was before is not known. */

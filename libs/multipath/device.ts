@@ -210,7 +210,6 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#release();
   }
 
-  /** The unit was reset by us, which each path will report. */
   wasReset = (): void => this.#paths.wasReset();
 
   /** While I/O is held back: has the target make durable what was acknowledged. False when that is not certain. */
@@ -234,6 +233,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
       this.#paths.setState(entry, entry.servingState);
       return false;
     }
+    await this.#cache.handOver(entry, this.#clock.nowMs()).catch(() => {}); // then it counts as lost
+    if (this.#paths.get(slot) !== entry) return false;
     this.#paths.remove(entry);
     if (this.#cache.remove(entry)) this.#tellOfCache(NO_WITNESS);
     this.#event('path-removed', entry, 'moved in good order');

@@ -55,6 +55,20 @@ export function processIndex(id: string): number {
 }
 
 /**
+ * For how long a process of this role looks for events before it sleeps. Each that does takes a core, and one must be left
+ * for whoever is waited for: on small machines workers come first, since two of their wake-ups are saved for each request.
+ */
+export function busyPollMs(
+  config: OrionConfig,
+  role: RoleName | 'embedded',
+  cores: number,
+): number {
+  const { count } = config.workers;
+  const looking = { embedded: 1, worker: count, gateway: count + 1, coordinator: cores }[role];
+  return cores > looking ? config.node.busy_poll_us / 1000 : 0;
+}
+
+/**
  * A LUN as the 8 bytes of REPORT LUNS in hex. SAM-5 §4.7.5 (peripheral, to 255) and §4.7.7 (flat, to 16383): the
  * forms that targets give small numbers; for another form write the 16 digits.
  */

@@ -53,6 +53,7 @@ describe('a configuration that is right', () => {
     expect(config.node).toEqual({
       name: 'n1',
       state_dir: '/var/tmp/orion-n1',
+      busy_poll_us: 100,
       cluster: 'orion',
       labels: {},
     });

@@ -2,6 +2,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { OrionConfig } from '../config/schema.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Rng } from '../core/rng.ts';
+import type { Workload } from '../core/workload.ts';
 import type { LocalWorkers } from '../link/host.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Network } from '../wire/network.ts';
@@ -14,6 +15,8 @@ export interface ServiceDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly network: Network;
+  /** Where the service counts the requests that it works on, when somebody wants to know. */
+  readonly workload?: Workload;
   readonly rng: Rng;
   readonly log: Logger;
   /** Workers of this same process, when there are any: they register here, and the gateway calls them plainly. */

@@ -1,5 +1,5 @@
 import type { Extent, TraceContext } from '../block/device.ts';
-import { type Clock, every, type Timer } from '../core/clock.ts';
+import type { Clock } from '../core/clock.ts';
 import type { OrionError } from '../core/errors.ts';
 import { Fifo } from '../core/fifo.ts';
 import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
@@ -10,6 +10,7 @@ import { OutQueue } from '../wire/out-queue.ts';
 import { Receiver } from '../wire/receiver.ts';
 import { linkErrors } from './errors.ts';
 import {
+  FLAG_SHARED,
   FLAG_TRACED,
   FRAME_BYTES,
   FrameStatus,
@@ -22,6 +23,7 @@ import {
   frameType,
   invalidFrameReason,
   JSON_BYTES_MAX,
+  putFramePage,
   TRACE_BYTES,
   writeFrame,
 } from './frame.ts';
@@ -32,15 +34,14 @@ import {
   type Hello,
   type HelloReply,
 } from './hello.ts';
+import { GatewayMemory, LINK_MEMORY_BYTES, memoryAt, SHARED_BYTES_MIN } from './memory.ts';
+import { PeerWatch } from './peer-watch.ts';
 
 const CONNECT_TIMEOUT_MS = 3_000;
-const PING_PERIOD_MS = 500;
+const NO_BYTES = Buffer.alloc(0);
 
-/** Pings that may go unanswered before the worker counts as hung. */
-const PING_MISSES_MAX = 3;
-
-/** A tick that comes this late says that we were stalled ourselves, so silence of the peer proves nothing. */
-const OWN_STALL_MS = 250;
+/** Of a request whose payload goes with its frame. */
+const NO_PAGE = -1;
 
 /** One request on its way. Reused: its place in the table is the frame's tag. */
 export interface LinkRequest {
@@ -65,6 +66,8 @@ export interface LinkRequest {
 interface Pending extends LinkRequest {
   /** Batch of the out queue that carries it; 0 while it waits for credit. */
   seq: number;
+  /** Where its payload is in the memory that the worker sees too. */
+  page: number;
 }
 
 export interface LinkClientOptions {
@@ -81,6 +84,8 @@ export class LinkClient implements StreamSink {
   #stream!: ByteStream;
   #out!: OutQueue;
   #peer: HelloReply | null = null;
+  /** Offered, and once greeted in use. */
+  #memory: GatewayMemory | null = null;
   #greeted: ((error: OrionError | null) => void) | null = null;
   #table: (Pending | null)[] = [];
   #freeTags: number[] = [];
@@ -91,9 +96,7 @@ export class LinkClient implements StreamSink {
   readonly #lostListeners = new Set<(cause: Error) => void>();
   readonly #pathLost = new Map<number, (cause: Error) => void>();
   readonly #attention = new Map<number, (attention: UnitAttention) => void>();
-  #pinger: Timer | null = null;
-  #heardMs = 0;
-  #tickMs = 0;
+  #watch: PeerWatch | null = null;
   // The frame whose payload is being received.
   #type = 0;
   #tag = 0;
@@ -119,24 +122,40 @@ export class LinkClient implements StreamSink {
       throw linkErrors.make('LINK_CONNECT', { cause, fields });
     }
     client.#out = new OutQueue(client.#stream);
-    client.#heardMs = clock.nowMs();
-    client.#tickMs = clock.nowMs();
     const greeted = new Promise<OrionError | null>((resolve) => {
       client.#greeted = resolve;
     });
-    const json = Buffer.from(JSON.stringify(options.hello));
-    const at = client.#out.reserve(FRAME_BYTES);
-    writeFrame(client.#out.slab, at, FrameType.Hello, 0, 0, 0, 0, 0, 0, json.length);
-    client.#out.append(json);
-    client.#pinger = every(clock, PING_PERIOD_MS, () => client.#ping());
+    client.#greet();
+    client.#watch = new PeerWatch({
+      clock,
+      ping: () => client.#ping(),
+      silent: (silentMs) => client.#onSilent(silentMs),
+    });
     const problem = await greeted;
     if (problem !== null) throw linkErrors.make('LINK_CONNECT', { cause: problem, fields });
     return client;
   }
 
+  #greet(): void {
+    const { network, address, hello } = this.#options;
+    const memory = GatewayMemory.offer(memoryAt(network, address));
+    this.#memory = memory;
+    const offer =
+      memory === null ? {} : { memory: { name: memory.name, bytes: LINK_MEMORY_BYTES } };
+    const json = Buffer.from(JSON.stringify({ ...hello, ...offer }));
+    const at = this.#out.reserve(FRAME_BYTES);
+    writeFrame(this.#out.slab, at, FrameType.Hello, 0, 0, 0, 0, 0, 0, json.length);
+    this.#out.append(json);
+  }
+
   /** Who answered: known once connected. */
   get peer(): HelloReply {
     return this.#peer!;
+  }
+
+  /** Large payloads do not go over the socket. */
+  get sharesMemory(): boolean {
+    return this.#memory !== null;
   }
 
   get lost(): Error | null {
@@ -187,15 +206,30 @@ export class LinkClient implements StreamSink {
     this.#creditBytes -= request.creditBytes;
     const out = this.#out;
     const { type, handle, incarnation, epoch, offset, length, trace } = request;
-    const flags = trace === undefined ? request.flags : request.flags | FLAG_TRACED;
+    let flags = trace === undefined ? request.flags : request.flags | FLAG_TRACED;
+    const page = this.#place(request);
+    if (page !== NO_PAGE) flags |= FLAG_SHARED;
+    pending.page = page;
     const at = out.reserve(trace === undefined ? FRAME_BYTES : FRAME_BYTES + TRACE_BYTES);
     if (trace !== undefined) {
       out.slab.write(trace.traceId + trace.spanId, at + FRAME_BYTES, TRACE_BYTES, 'hex');
     }
     writeFrame(out.slab, at, type, flags, tag, handle, incarnation, epoch, offset, length);
-    if (request.expected !== null) out.append(request.expected);
-    if (request.buffer !== null && type !== FrameType.Read) out.append(request.buffer);
+    if (page !== NO_PAGE) putFramePage(out.slab, at, page);
+    else {
+      if (request.expected !== null) out.append(request.expected);
+      if (request.buffer !== null && type !== FrameType.Read) out.append(request.buffer);
+    }
     pending.seq = out.seq;
+  }
+
+  /** A place in shared memory for the payload of a read or a write, with what is written in it. */
+  #place({ type, length, buffer }: LinkRequest): number {
+    if (this.#memory === null || length < SHARED_BYTES_MIN) return NO_PAGE;
+    if (type !== FrameType.Read && type !== FrameType.Write) return NO_PAGE;
+    const page = this.#memory.take(length);
+    if (type === FrameType.Write && page !== NO_PAGE) this.#memory.copyIn(page, buffer!);
+    return page;
   }
 
   // ---- StreamSink
@@ -205,7 +239,7 @@ export class LinkClient implements StreamSink {
   }
 
   data(chunk: Buffer, length: number): void {
-    this.#heardMs = this.#options.clock.nowMs();
+    this.#watch?.heard();
     this.#receiver.push(chunk, length);
   }
 
@@ -242,7 +276,7 @@ export class LinkClient implements StreamSink {
       return this.#protocolError(`a reply to tag ${this.#tag}, which is not in use`);
     }
     const isRead = pending.type === FrameType.Read && this.#status === FrameStatus.Ok;
-    if (!isRead) return this.#wantJson();
+    if (!isRead || pending.page !== NO_PAGE) return this.#wantJson();
     if (this.#length !== pending.length) {
       return this.#protocolError(`${this.#length} bytes for a read of ${pending.length}`);
     }
@@ -254,7 +288,7 @@ export class LinkClient implements StreamSink {
     const length = this.#type === FrameType.Credit ? 0 : this.#length;
     if (length === 0) {
       this.#receiver.want(FRAME_BYTES);
-      return this.#payload(Buffer.alloc(0), 0);
+      return this.#payload(NO_BYTES, 0);
     }
     if (length > JSON_BYTES_MAX) return this.#protocolError(`${length} bytes of text`);
     this.#inPayload = true;
@@ -264,7 +298,7 @@ export class LinkClient implements StreamSink {
   #payload(buffer: Buffer, at: number): void {
     switch (this.#type) {
       case FrameType.Reply:
-        return this.#reply(buffer.subarray(at, at + this.#length));
+        return this.#reply(this.#length === 0 ? NO_BYTES : buffer.subarray(at, at + this.#length));
       case FrameType.Lost:
         return this.#losePath(this.#handle, decodeError(buffer.subarray(at, at + this.#length)));
       case FrameType.Attention: {
@@ -289,6 +323,7 @@ export class LinkClient implements StreamSink {
     this.#freeTags.push(this.#tag);
     this.#creditRequests += 1;
     this.#creditBytes += pending.creditBytes;
+    if (pending.page !== NO_PAGE) this.#takeFrom(pending);
     if (this.#status !== FrameStatus.Ok) this.#replyError(pending, decodeError(payload));
     else if (pending.type === FrameType.Extents || pending.type === FrameType.CompareWrite) {
       this.#replyValue(pending, payload);
@@ -296,6 +331,13 @@ export class LinkClient implements StreamSink {
     while (this.#queue.length > 0 && this.#affordable(this.#queue.peek()!)) {
       this.#transmit(this.#queue.shift()!);
     }
+  }
+
+  /** What was read is copied out at once: only until the next request may the place be relied upon. */
+  #takeFrom({ page, type, buffer }: Pending): void {
+    const memory = this.#memory!;
+    if (type === FrameType.Read && this.#status === FrameStatus.Ok) memory.copyOut(page, buffer!);
+    memory.give(page);
   }
 
   #replyError(pending: Pending, error: OrionError): void {
@@ -323,6 +365,8 @@ export class LinkClient implements StreamSink {
     const reply = decodeHelloReply(payload);
     if (reply === null) return this.#protocolError('its HELLO is malformed');
     this.#peer = reply;
+    if (reply.shares === true) this.#memory?.settle();
+    else this.#dropMemory();
     this.#credit(reply.requests, reply.bytes);
     this.#greeted?.(null);
     this.#greeted = null;
@@ -334,19 +378,20 @@ export class LinkClient implements StreamSink {
   }
 
   #ping(): void {
-    const now = this.#options.clock.nowMs();
-    const stalledMs = now - this.#tickMs - PING_PERIOD_MS;
-    this.#tickMs = now;
-    if (stalledMs > OWN_STALL_MS) this.#heardMs = now;
-    if (now - this.#heardMs > PING_PERIOD_MS * PING_MISSES_MAX) {
-      const fields = { link: this.#stream.remote, silentMs: Math.round(now - this.#heardMs) };
-      const error = linkErrors.make('LINK_SILENT', { fields });
-      this.#end(error);
-      this.#stream.destroy(error);
-      return;
-    }
     const at = this.#out.reserve(FRAME_BYTES);
     writeFrame(this.#out.slab, at, FrameType.Ping, 0, 0, 0, 0, 0, 0, 0);
+  }
+
+  #onSilent(silentMs: number): void {
+    const fields = { link: this.#stream.remote, silentMs: Math.round(silentMs) };
+    const error = linkErrors.make('LINK_SILENT', { fields });
+    this.#end(error);
+    this.#stream.destroy(error);
+  }
+
+  #dropMemory(): void {
+    this.#memory?.release();
+    this.#memory = null;
   }
 
   #protocolError(reason: string): void {
@@ -361,10 +406,11 @@ export class LinkClient implements StreamSink {
   #end(cause: OrionError): void {
     if (this.#lost !== null) return;
     this.#lost = cause;
-    this.#pinger?.cancel();
+    this.#watch?.stop();
     this.#receiver.stop();
     const handedSeq = this.#out === undefined ? 0 : this.#out.handedSeq;
     this.#out?.close();
+    this.#dropMemory();
     this.#greeted?.(cause);
     const pending = this.#table;
     this.#table = [];

@@ -6,6 +6,7 @@
  *
  * For READ, TRIM, ZERO and EXTENTS `length` is that of the range and no payload follows; COMPARE_WRITE carries the
  * expected bytes, then the replacement, `length` bytes together. A REPLY carries what was read, extents or an error.
+ * Where the two ends share memory the payload of READ and WRITE may stand there; then none follows, neither way.
  */
 export const FRAME_BYTES = 32;
 export const FRAME_MAGIC = 0x494f;
@@ -37,6 +38,9 @@ export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 /** In `flags`: 24 bytes of trace context (trace id 16, span id 8) stand between header and payload. */
 export const FLAG_TRACED = 0x8000;
 export const TRACE_BYTES = 24;
+
+/** In `flags` of READ and WRITE: the payload is in shared memory, from the page on whose number stands in `status`. */
+export const FLAG_SHARED = 0x4000;
 
 /** `status` of a REPLY. */
 export const FrameStatus = { Ok: 0, Error: 1 } as const;
@@ -72,10 +76,15 @@ export function writeFrame(
   into.writeUInt32LE(length, at + 28);
 }
 
+export function putFramePage(into: Buffer, at: number, page: number): void {
+  into.writeUInt16LE(page, at + 6);
+}
+
 /** Field readers: in place, no object per frame. */
 export const frameType = (b: Buffer, at: number): number => b[at + 3]!;
 export const frameFlags = (b: Buffer, at: number): number => b.readUInt16LE(at + 4);
 export const frameStatus = (b: Buffer, at: number): number => b.readUInt16LE(at + 6);
+export const framePage = (b: Buffer, at: number): number => b.readUInt16LE(at + 6);
 export const frameTag = (b: Buffer, at: number): number => b.readUInt32LE(at + 8);
 export const frameHandle = (b: Buffer, at: number): number => b.readUInt16LE(at + 12);
 export const frameIncarnation = (b: Buffer, at: number): number => b.readUInt16LE(at + 14);

@@ -3,6 +3,7 @@ import { isOrionError, OrionError, type Outcome } from '../core/errors.ts';
 import { asPathAccess } from '../multipath/access.ts';
 import type { UnitAttention } from '../multipath/path.ts';
 import { linkErrors } from './errors.ts';
+import { LINK_MEMORY_BYTES } from './memory.ts';
 
 /** What both sides of a link say of themselves first. */
 export interface Hello {
@@ -13,12 +14,22 @@ export interface Hello {
   readonly id: string;
   /** Of the process. */
   readonly incarnation: string;
+  /** From a gateway on the same machine: memory for payloads. */
+  readonly memory?: MemoryOffer;
+}
+
+/** Shared memory by name. */
+export interface MemoryOffer {
+  readonly name: string;
+  readonly bytes: number;
 }
 
 /** The worker's HELLO also grants credit. */
 export interface HelloReply extends Hello {
   readonly requests: number;
   readonly bytes: number;
+  /** It has the memory that it was offered. */
+  readonly shares?: boolean;
 }
 
 function parse(bytes: Buffer): Record<string, unknown> | null {
@@ -49,6 +60,13 @@ export function checkHello(bytes: Buffer, own: Hello, token: string): string | n
   }
   if (!sameToken(value.token, token)) return 'it does not know the token of this worker';
   return null;
+}
+
+/** What a gateway that was let in offers; null when it offers nothing that could be used. */
+export function offeredMemory(hello: Buffer): MemoryOffer | null {
+  const offer = parse(hello)?.memory as Partial<MemoryOffer> | null | undefined;
+  if (typeof offer?.name !== 'string' || !Number.isSafeInteger(offer.bytes)) return null;
+  return offer.bytes === LINK_MEMORY_BYTES ? (offer as MemoryOffer) : null;
 }
 
 export function decodeHelloReply(bytes: Buffer): HelloReply | null {

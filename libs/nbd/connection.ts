@@ -1,6 +1,7 @@
 import { byteDevice } from '../block/byte-device.ts';
 import type { IoContext, TraceContext } from '../block/device.ts';
 import type { Clock, Timer } from '../core/clock.ts';
+import type { Workload } from '../core/workload.ts';
 import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { ByteStream, StreamSink } from '../wire/network.ts';
 import { OutQueue } from '../wire/out-queue.ts';
@@ -66,6 +67,7 @@ export interface ConnectionOptions {
   readonly exports: ExportSource;
   readonly limits: NbdLimits;
   readonly stats: NbdStats;
+  readonly workload: Workload;
   readonly draining: () => boolean;
   readonly onEvent: (event: NbdEvent) => void;
   readonly ioContext: (client: NbdClientInfo, exp: NbdExport) => IoContext;
@@ -273,6 +275,7 @@ export class NbdConnection implements StreamSink {
       out: this.#out,
       stats,
       own: this.#own,
+      workload: this.#o.workload,
       onRequest: this.#o.onRequest,
       onFailure: (failure) =>
         this.#o.onEvent({ kind: 'request-error', client, export: exp.name, failure }),

@@ -1,5 +1,6 @@
 import type { IoContext, TraceContext } from '../block/device.ts';
 import type { Clock } from '../core/clock.ts';
+import type { Workload } from '../core/workload.ts';
 import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { Address, ByteStream, Listener, Network, StreamSink } from '../wire/network.ts';
 import { NbdConnection, type NbdConnectionInfo, type NbdEvent } from './connection.ts';
@@ -14,6 +15,8 @@ export interface NbdServerOptions {
   readonly pool: BufferPool;
   readonly exports: ExportSource;
   readonly limits?: Partial<NbdLimits>;
+  /** Where requests in flight are counted, when somebody wants to know. */
+  readonly workload?: Workload;
   readonly onEvent?: (event: NbdEvent) => void;
   /** The context of all I/O of a connection, built once when it has chosen its export. */
   readonly ioContext?: (client: NbdClientInfo, exp: NbdExport) => IoContext;
@@ -41,6 +44,7 @@ export class NbdServer {
   readonly stats: NbdStats = newStats();
   readonly #o: NbdServerOptions;
   readonly #limits: NbdLimits;
+  readonly #workload: Workload;
   readonly #listeners = new Set<Listener>();
   readonly #connections = new Set<NbdConnection>();
   /** In order of arrival: the first has been idle longest. */
@@ -52,6 +56,7 @@ export class NbdServer {
   constructor(options: NbdServerOptions) {
     this.#o = options;
     this.#limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
+    this.#workload = options.workload ?? { inflight: 0 };
   }
 
   async listen(address: Address): Promise<Listener> {
@@ -116,6 +121,7 @@ export class NbdServer {
       exports: this.#o.exports,
       limits: this.#limits,
       stats: this.stats,
+      workload: this.#workload,
       draining: () => this.#draining,
       onEvent: this.#o.onEvent ?? (() => {}),
       ioContext: this.#o.ioContext ?? defaultIoContext,

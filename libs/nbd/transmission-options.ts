@@ -1,5 +1,6 @@
 import type { ByteDevice } from '../block/byte-device.ts';
 import type { IoContext, TraceContext } from '../block/device.ts';
+import type { Workload } from '../core/workload.ts';
 import type { BufferPool } from '../wire/buffer-pool.ts';
 import type { ByteStream } from '../wire/network.ts';
 import type { OutQueue } from '../wire/out-queue.ts';
@@ -34,6 +35,7 @@ export interface TransmissionOptions {
   /** Of the whole server, and of this connection. */
   readonly stats: NbdStats;
   readonly own: NbdStats;
+  readonly workload: Workload;
   readonly onRequest:
     | ((command: NbdCmd, offset: number, length: number) => TraceContext | undefined)
     | null;

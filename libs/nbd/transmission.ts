@@ -180,6 +180,7 @@ export class Transmission {
       return this.#disconnect();
     }
     this.#inflight += 1;
+    this.#o.workload.inflight += 1;
     if (refuse(request, this.#o.rules)) {
       // The verdict stands.
     } else if (this.#draining) {
@@ -405,6 +406,7 @@ export class Transmission {
 
   #settled(request: NbdRequest): void {
     this.#inflight -= 1;
+    this.#o.workload.inflight -= 1;
     this.#free.push(request);
     if (this.#waiting !== null) this.#goOn();
     if (this.#inflight > 0) return;

@@ -1,3 +1,5 @@
+import type { SharedMemory } from './shared-memory.ts';
+
 /**
  * Byte streams as a dependency. `node-network.ts` is the real one; the simulation has one in memory under its
  * virtual clock. Everything that talks a protocol (iSCSI, NBD, link, our target) is written against this.
@@ -54,6 +56,8 @@ export interface Network {
   connect(address: Address, sink: StreamSink, options: ConnectOptions): Promise<ByteStream>;
   /** For each accepted stream `accept` returns its sink. Rejects when the address is in use or not allowed. */
   listen(address: Address, accept: (stream: ByteStream) => StreamSink): Promise<Listener>;
+  /** Memory that both ends of a socket file can see; null or left out where there is none. */
+  readonly sharedMemory?: SharedMemory | null;
 }
 
 /** "host:port", "[::1]:3260", "unix:/path" to an address; null when it is none. */

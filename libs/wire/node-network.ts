@@ -1,5 +1,6 @@
 import { chmodSync, existsSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
+import { systemRng } from '../core/rng.ts';
 import {
   type Address,
   type ByteStream,
@@ -9,6 +10,8 @@ import {
   type Network,
   type StreamSink,
 } from './network.ts';
+import { nodeSharedMemory } from './node-shared-memory.ts';
+import type { SharedMemory } from './shared-memory.ts';
 
 /** Sends a probe after this long without traffic, so that a peer that vanished is noticed by the kernel. */
 const KEEPALIVE_MS = 30_000;
@@ -87,6 +90,7 @@ async function connect(
   address: Address,
   sink: StreamSink,
   options: ConnectOptions,
+  heard: () => void,
 ): Promise<ByteStream> {
   let stream: NodeStream | null = null;
   await connectSocket(
@@ -95,6 +99,7 @@ async function connect(
     {
       buffer: () => sink.buffer(),
       callback: (length, chunk) => {
+        heard();
         stream?.sink?.data(chunk as Buffer, length);
         return true;
       },
@@ -196,6 +201,7 @@ function withOnRead(accepted: net.Socket, onread: net.OnReadOpts): net.Socket {
 async function listen(
   address: Address,
   accept: (stream: ByteStream) => StreamSink,
+  heard: () => void,
 ): Promise<Listener> {
   if (address.kind === 'unix' && existsSync(address.path) && (await isStaleSocket(address.path))) {
     unlinkSync(address.path);
@@ -208,6 +214,7 @@ async function listen(
       const socket = withOnRead(accepted, {
         buffer: () => stream?.sink?.buffer() ?? FIRST_READ,
         callback: (length, chunk) => {
+          heard();
           stream?.sink?.data(chunk as Buffer, length);
           return true;
         },
@@ -248,5 +255,21 @@ async function listen(
   };
 }
 
-/** The real network: net.Socket with `onread` on the connecting side, one writev per flush. */
-export const nodeNetwork: Network = { connect, listen };
+let sharedMemory: SharedMemory | null | undefined;
+
+/**
+ * The real network: net.Socket with `onread` on both sides, one writev per flush. `heard` is called whenever bytes arrive
+ * from anybody.
+ */
+export function makeNodeNetwork(heard: () => void): Network {
+  return {
+    connect: (address, sink, options) => connect(address, sink, options, heard),
+    listen: (address, accept) => listen(address, accept, heard),
+    get sharedMemory() {
+      sharedMemory ??= nodeSharedMemory(systemRng);
+      return sharedMemory;
+    },
+  };
+}
+
+export const nodeNetwork: Network = makeNodeNetwork(() => {});

@@ -10,9 +10,9 @@ import { errorText } from '#core/errors.ts';
 import { systemRng } from '#core/rng.ts';
 import type { LocalWorkers } from '#link/host.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { nodeNetwork } from '#wire/node-network.ts';
 import { serveControl } from './control.ts';
 import { Exit } from './exit-code.ts';
+import { hostNetwork } from './host-network.ts';
 import { explained } from './listen-errors.ts';
 import { dieOnBugs, loggerOf, warnOfIdleKeys } from './logs.ts';
 import { untilOrphansEnd } from './orphans.ts';
@@ -49,6 +49,7 @@ export async function startEmbedded(
       log.warn({ subject, error: errorText(error) }, 'bus handler failed'),
   });
   const local: LocalWorkers = new Map();
+  const host = hostNetwork(config, 'embedded');
   const running: { service: RunningService; bus: Bus }[] = [];
   const close = async (): Promise<void> => {
     // Newest first: the gateway finishes its clients' I/O over workers that still live.
@@ -66,7 +67,7 @@ export async function startEmbedded(
         id,
         bus,
         clock: systemClock,
-        network: nodeNetwork,
+        ...host,
         rng: systemRng,
         log: log.child({ role, id }),
         local,

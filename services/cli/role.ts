@@ -5,11 +5,11 @@ import { errorText } from '#core/errors.ts';
 import { systemRng } from '#core/rng.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { startTracing } from '#telemetry/traces.ts';
-import { nodeNetwork } from '#wire/node-network.ts';
 import { connectBus } from './buses.ts';
 import { ALIVE_EVERY_MS, type ChildMessage, isDrain } from './child-messages.ts';
 import { cliErrors } from './errors.ts';
 import { Exit, exitCodeOf } from './exit-code.ts';
+import { hostNetwork } from './host-network.ts';
 import { explained } from './listen-errors.ts';
 import { dieOnBugs, loggerOf, warnOfIdleKeys } from './logs.ts';
 import { type Output, ReadyLines } from './output.ts';
@@ -106,7 +106,8 @@ async function serve(
     } else if (status === 'connected') log.info('the bus is back');
   });
   try {
-    const deps = { config, id, bus, clock: systemClock, network: nodeNetwork, rng: systemRng, log };
+    const host = hostNetwork(config, role);
+    const deps = { config, id, bus, clock: systemClock, rng: systemRng, log, ...host };
     const service = await startService(role, deps, onReady);
     onStarted();
     log.info({ reason: await stop.first }, 'draining');

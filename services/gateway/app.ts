@@ -91,6 +91,7 @@ export async function startGateway(deps: ServiceDeps): Promise<RunningGateway> {
           ? `the volume "${name}" has no usable path yet: connect again in a moment`
           : null,
     },
+    ...(deps.workload === undefined ? {} : { workload: deps.workload }),
     ...(ratio > 0 && tracing.enabled ? { onRequest: () => sampler.sample() } : {}),
     onEvent: (event) => log.debug(event, 'nbd'),
   });

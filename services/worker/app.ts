@@ -80,6 +80,7 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
           hello,
           token: linkToken,
           onEvent,
+          ...(deps.workload === undefined ? {} : { workload: deps.workload }),
         }),
       );
     }

@@ -21,7 +21,7 @@ describe('after something arrived', () => {
   test('the loop looks for more until the window is over, and not longer', () => {
     const { turns, clock, poll, turn } = rig();
     poll.heard();
-    for (const nowMs of [0.02, 0.05, 0.09]) {
+    for (const nowMs of [0.02, 0.05, 0.07, 0.09]) {
       clock.nowMs = nowMs;
       turn();
       expect(turns).toHaveLength(1);
@@ -41,6 +41,34 @@ describe('after something arrived', () => {
     poll.heard();
     expect(turns).toHaveLength(1);
     clock.nowMs = 0.15;
+    turn();
+    expect(turns).toHaveLength(1);
+  });
+
+  test('nobody looks for a while after the processor was taken away', () => {
+    const { turns, clock, poll, turn } = rig();
+    poll.heard();
+    clock.nowMs = 0.01;
+    turn();
+    clock.nowMs = 0.08;
+    turn();
+    expect(turns).toHaveLength(0);
+    clock.nowMs = 40;
+    poll.heard();
+    expect(turns).toHaveLength(0);
+    clock.nowMs = 51;
+    poll.heard();
+    expect(turns).toHaveLength(1);
+  });
+
+  test('time that went into what arrived is not taken for time that was taken away', () => {
+    const { turns, clock, poll, turn } = rig();
+    poll.heard();
+    clock.nowMs = 0.08;
+    turn();
+    expect(turns).toHaveLength(1);
+    poll.heard();
+    clock.nowMs = 0.16;
     turn();
     expect(turns).toHaveLength(1);
   });

@@ -6,6 +6,15 @@ import type { Workload } from '../core/workload.ts';
  */
 const INFLIGHT_MAX = 2;
 
+/**
+ * A look takes a few microseconds. One that took this long, with nothing to do, was interrupted: somebody else needs the
+ * processor, perhaps the one that we wait for.
+ */
+const STOLEN_MS = 0.05;
+
+/** Nobody looks for this long then. */
+const REST_MS = 50;
+
 export interface BusyPollOptions {
   /** How long after the last event the next one is looked for. */
   readonly windowMs: number;
@@ -24,6 +33,10 @@ export class BusyPoll {
   readonly #look = (): void => this.#turn();
   #untilMs = 0;
   #looking = false;
+  /** Something arrived since the last look. */
+  #busy = false;
+  #lookedMs = 0;
+  #restUntilMs = 0;
 
   constructor(options: BusyPollOptions) {
     this.#options = options;
@@ -32,16 +45,23 @@ export class BusyPoll {
   /** Something arrived. */
   heard(): void {
     const { windowMs, workload, nowMs, nextTurn } = this.#options;
+    this.#busy = true;
     if (workload.inflight > INFLIGHT_MAX) return;
-    this.#untilMs = nowMs() + windowMs;
-    if (this.#looking) return;
+    const now = nowMs();
+    this.#untilMs = now + windowMs;
+    if (this.#looking || now < this.#restUntilMs) return;
     this.#looking = true;
     nextTurn(this.#look);
   }
 
   #turn(): void {
     const { workload, nowMs, nextTurn } = this.#options;
-    if (workload.inflight <= INFLIGHT_MAX && nowMs() < this.#untilMs) nextTurn(this.#look);
+    const now = nowMs();
+    if (!this.#busy && now - this.#lookedMs > STOLEN_MS) this.#restUntilMs = now + REST_MS;
+    this.#busy = false;
+    this.#lookedMs = now;
+    const on = workload.inflight <= INFLIGHT_MAX && now < this.#untilMs;
+    if (on && now >= this.#restUntilMs) nextTurn(this.#look);
     else this.#looking = false;
   }
 }

@@ -11,10 +11,10 @@ interface Stat {
   readonly state: string;
 }
 
-function stat(pid: number): Stat | null {
+function stat(pid: number, thread = ''): Stat | null {
   let text: string;
   try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    text = readFileSync(`/proc/${pid}/${thread}stat`, 'latin1');
   } catch {
     return null;
   }
@@ -25,7 +25,7 @@ function stat(pid: number): Stat | null {
     name: text.slice(text.indexOf('(') + 1, end),
     state: fields[0]!,
     ppid: Number(fields[1]),
-    // utime and stime: all threads of the process, also those that have ended.
+    // utime and stime; of a process all its threads, also those that have ended.
     cpuMicros: (Number(fields[11]) + Number(fields[12])) * TICK_MICROS,
   };
 }
@@ -39,6 +39,11 @@ export function isAlive(pid: number): boolean {
 /** User and system time of a process, all its threads. 0 when it is gone. */
 export function cpuMicros(pid: number): number {
   return stat(pid)?.cpuMicros ?? 0;
+}
+
+/** The same of its first thread alone. */
+export function mainThreadMicros(pid: number): number {
+  return stat(pid, `task/${pid}/`)?.cpuMicros ?? 0;
 }
 
 export function rssBytes(pid: number): number {

@@ -149,7 +149,7 @@ async function run(chosen: Options, target: Tgtd, servers: Map<Mode, Server>): P
     for (const row of chosen.rows) {
       const rates: string[] = [];
       for (const [mode, server] of servers) {
-        const sample = await measure(server, row, seconds);
+        const sample = await measure(server, target.pid, row, seconds);
         if (round > 0) samples.get(row)!.get(mode)!.push(sample);
         rates.push(`${mode.id} ${sample.rate.toFixed(0)}`);
       }

@@ -1,5 +1,5 @@
 import { runFio } from '#testkit/fio.ts';
-import { cpuMicros, rssBytes } from '#testkit/proc-stat.ts';
+import { cpuMicros, mainThreadMicros, rssBytes } from '#testkit/proc-stat.ts';
 import type { Server } from './modes.ts';
 import { inUnit, isWrite, type Row } from './rows.ts';
 
@@ -11,6 +11,8 @@ export interface Sample {
   readonly p99Micros: number;
   /** Of all processes of the server. */
   readonly cpuMicrosPerIo: number;
+  /** Of one core, that the target's thread for initiators had while the job ran: near 1 it is what bounds the row. */
+  readonly targetShare: number;
   readonly rssBytes: number;
 }
 
@@ -21,6 +23,7 @@ export interface Summary {
   readonly meanMicros: number;
   readonly p99Micros: number;
   readonly cpuMicrosPerIo: number;
+  readonly targetShare: number;
   readonly rssBytes: number;
   readonly samples: readonly Sample[];
 }
@@ -30,7 +33,13 @@ function cpuByPid(server: Server): Map<number, number> {
   return new Map(server.pids().map((pid) => [pid, cpuMicros(pid)]));
 }
 
-export async function measure(server: Server, row: Row, seconds: number): Promise<Sample> {
+export async function measure(
+  server: Server,
+  targetPid: number,
+  row: Row,
+  seconds: number,
+): Promise<Sample> {
+  const targetBefore = mainThreadMicros(targetPid);
   const before = cpuByPid(server);
   const result = await runFio({
     uri: server.uri,
@@ -40,6 +49,7 @@ export async function measure(server: Server, row: Row, seconds: number): Promis
     seconds,
   });
   server.assertRunning();
+  const targetMicros = mainThreadMicros(targetPid) - targetBefore;
   let cpu = 0;
   let rss = 0;
   for (const [pid, now] of cpuByPid(server)) {
@@ -52,6 +62,7 @@ export async function measure(server: Server, row: Row, seconds: number): Promis
     meanMicros: side.meanMicros,
     p99Micros: side.p99Micros,
     cpuMicrosPerIo: cpu / Math.max(1, side.ios),
+    targetShare: targetMicros / 1000 / Math.max(1, result.runtimeMs),
     rssBytes: rss,
   };
 }
@@ -73,6 +84,7 @@ export function summarize(samples: readonly Sample[]): Summary {
     meanMicros: of((sample) => sample.meanMicros),
     p99Micros: of((sample) => sample.p99Micros),
     cpuMicrosPerIo: of((sample) => sample.cpuMicrosPerIo),
+    targetShare: of((sample) => sample.targetShare),
     rssBytes: Math.max(...samples.map((sample) => sample.rssBytes)),
     samples,
   };

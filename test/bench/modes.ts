@@ -44,11 +44,16 @@ const qemu = async (target: Tgtd): Promise<Server> => {
   };
 };
 
-function ourConfig(target: Tgtd, dir: TempDir, httpPort: number, cluster: string): string {
+function ourConfig(
+  target: Tgtd,
+  dir: TempDir,
+  httpPort: number,
+  cluster: string,
+  targetKeys: string,
+): string {
   return `
 [node]
 name = "bench"
-# Both of ours are logged in to the target at a time: without names of their own each would end the other's session.
 cluster = ${JSON.stringify(cluster)}
 state_dir = ${JSON.stringify(dir.path)}
 [workers]
@@ -59,6 +64,7 @@ http_listen = "127.0.0.1:${httpPort}"
 [[targets]]
 name = ${JSON.stringify(target.targetName)}
 portals = [${target.portals.map((portal) => JSON.stringify(portal)).join(', ')}]
+${targetKeys}
 [[volumes]]
 name = "vol1"
 target = ${JSON.stringify(target.targetName)}
@@ -80,12 +86,18 @@ function serverOf(child: TestProcess, uri: string, dir: TempDir): Server {
   };
 }
 
+/** Several of ours are logged in to the target at a time: without names of their own each would end the others' sessions. */
+let nextCluster = 1;
+
 const ours =
-  (...flags: string[]) =>
+  (flags: readonly string[], targetKeys = '') =>
   async (target: Tgtd): Promise<Server> => {
     const dir = tempDir('bench');
     const config = dir.file('orion.toml');
-    writeFileSync(config, ourConfig(target, dir, await freePort(), `bench-${flags.length}`));
+    writeFileSync(
+      config,
+      ourConfig(target, dir, await freePort(), `bench-${nextCluster++}`, targetKeys),
+    );
     const child = await startProcess({
       name: `orion-iscsi up ${flags.join(' ')}`.trim(),
       command: NODE,
@@ -113,8 +125,13 @@ const nbdkit = async (target: Tgtd): Promise<Server> => {
 
 export const MODES: readonly Mode[] = [
   { id: BASELINE, title: 'qemu-nbd', start: qemu },
-  { id: 'embedded', title: 'ours, one process', start: ours('--embedded') },
-  { id: 'processes', title: 'ours, gateway and worker', start: ours() },
+  { id: 'embedded', title: 'ours, one process', start: ours(['--embedded']) },
+  { id: 'processes', title: 'ours, gateway and worker', start: ours([]) },
+  {
+    id: 'embedded-digests',
+    title: 'ours, one process, digests',
+    start: ours(['--embedded'], 'header_digest = "crc32c"\ndata_digest = "crc32c"'),
+  },
   // Not run unless asked for: the noise of the measurement, and an upper bound.
   { id: 'qemu-again', title: 'qemu-nbd again', start: qemu },
   { id: 'nbdkit', title: 'nbdkit on the file', start: nbdkit },

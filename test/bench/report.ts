@@ -18,6 +18,9 @@ export interface Judged {
   readonly misses: string[];
 }
 
+/** tgtd has one thread that talks to initiators: with so much of a core in use by it, it is what bounds the row. */
+const TARGET_SHARE_FULL = 0.9;
+
 const text = (value: number | null, digits = 2): string =>
   value === null || !Number.isFinite(value) ? '-' : value.toFixed(digits);
 
@@ -58,6 +61,7 @@ const COLUMNS: readonly (readonly [string, (one: Judged) => string])[] = [
   ['ratio', (one) => text(one.p99Ratio)],
   ['CPU µs/IO', (one) => text(one.summary.cpuMicrosPerIo, 1)],
   ['ratio', (one) => text(one.cpuRatio)],
+  ['target', (one) => `${text(100 * one.summary.targetShare, 0)} %`],
   ['RSS MiB', (one) => text(one.summary.rssBytes / 2 ** 20, 0)],
 ];
 
@@ -84,6 +88,11 @@ export function renderTable(judged: readonly Judged[]): string {
 }
 
 export function renderVerdict(judged: readonly Judged[]): string {
+  const bound = ({ row, summary }: Judged): string => {
+    const all = judged.filter((one) => one.row === row && one.mode.id === BASELINE);
+    const most = Math.max(summary.targetShare, ...all.map((one) => one.summary.targetShare));
+    return most < TARGET_SHARE_FULL ? '' : ' (the target is at its limit)';
+  };
   const ours = judged.filter((one) => goalOf(one.mode.id, one.row) !== null);
   if (ours.length === 0) return 'No mode with goals was measured.';
   const list = (title: string, pick: (one: Judged) => string[]): string[] => {
@@ -91,7 +100,9 @@ export function renderVerdict(judged: readonly Judged[]): string {
     if (missed.length === 0) return [`${title}: reached by all ${ours.length}.`];
     return [
       `${title}: missed by ${missed.length} of ${ours.length}`,
-      ...missed.map((one) => `  ${one.row.title}, ${one.mode.title}: ${pick(one).join(', ')}`),
+      ...missed.map(
+        (one) => `  ${one.row.title}, ${one.mode.title}: ${pick(one).join(', ')}${bound(one)}`,
+      ),
     ];
   };
   return [...list('Floors', (one) => one.belowFloor), ...list('Goals', (one) => one.misses)].join(

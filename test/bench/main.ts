@@ -193,6 +193,8 @@ async function main(): Promise<void> {
   const target = await startTgtd({
     portals: chosen.portals,
     luns: [{ sizeBytes: LUN_BYTES }],
+    // For who asks for them; qemu-nbd and ours do not.
+    params: { HeaderDigest: 'CRC32C,None', DataDigest: 'CRC32C,None' },
   });
   try {
     fill(target.backingFile(1));

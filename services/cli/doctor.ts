@@ -35,7 +35,7 @@ const CLIENTS = [
 
 /** `doctor`: looks at everything that a node needs. Resolves the exit code. */
 export async function doctor(options: CommonOptions, output: Output): Promise<number> {
-  const findings: Finding[] = [checkNode()];
+  const findings: Finding[] = [checkNode(), checkSharedMemory()];
   const { loaded, finding } = loadFor(options);
   findings.push(finding);
   if (loaded !== null) {
@@ -61,6 +61,15 @@ function checkNode(): Finding {
     ? process.version
     : `${process.version}; ${NODE_MAJOR_MIN} or newer is needed`;
   return { check: 'Node.js', verdict: isGood ? 'ok' : 'fail', detail };
+}
+
+/** Only the speed of gateway and worker as processes of their own depends on it. */
+function checkSharedMemory(): Finding {
+  const has = nodeNetwork.sharedMemory != null;
+  const detail = has
+    ? 'gateway and workers of one machine share it'
+    : 'none (it takes Linux and node:ffi): data between gateway and workers go over sockets';
+  return { check: 'shared memory', verdict: has ? 'ok' : 'warn', detail };
 }
 
 function loadFor(options: CommonOptions): { loaded: LoadedConfig | null; finding: Finding } {

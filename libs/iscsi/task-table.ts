@@ -177,6 +177,10 @@ export class TaskTable {
     this.#used += 1;
     task.owner = owner;
     task.state = TaskState.Waiting;
+    // A request of the session sets none of these: a PDU with data must not find those of the command before it.
+    task.direction = Direction.None;
+    task.dataAt = 0;
+    task.edtl = 0;
     task.attempts = 0;
     task.mayHaveRun = false;
     task.parked = false;

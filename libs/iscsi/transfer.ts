@@ -1,5 +1,7 @@
+import type { OrionError } from '../core/errors.ts';
 import { putReadWrite } from '../scsi/read-write.ts';
 import type { Connection } from './connection.ts';
+import { ControlRequest } from './control-request.ts';
 import { protocolError } from './errors.ts';
 import { At, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
 import { Opcode, RESERVED_TAG, ServiceResponse } from './pdu/opcodes.ts';
@@ -129,6 +131,16 @@ function sendDataOut(
   task.outSeq = out.seq;
 }
 
+/**
+ * A PDU that moves data, for a task that moves none. A ping or a task management function has no direction (`TaskTable.take`), so
+ * that one look at that tells of both.
+ */
+function notFor(task: Task, pdu: string, why: string): OrionError {
+  return task.owner instanceof ControlRequest
+    ? protocolError(`${pdu} for a request that is no SCSI command (§7.13)`)
+    : protocolError(`${pdu} for a command that ${why}`);
+}
+
 /** R2T are numbered from 0 per command (§11.8.2). */
 export function takeR2tSn(task: Task, header: Buffer, at: number): void {
   const r2tSn = i32(header, at + At.r2tSn);
@@ -146,9 +158,7 @@ export function serveR2t(
   at: number,
   params: TransferParams,
 ): void {
-  if (task.direction !== Direction.Write) {
-    throw protocolError('an R2T for a command that does not write (§11.8)');
-  }
+  if (task.direction !== Direction.Write) throw notFor(task, 'an R2T', 'does not write (§11.8)');
   const ttt = i32(header, at + At.ttt);
   if (ttt === (RESERVED_TAG | 0)) throw protocolError('an R2T without a tag (§11.8.5)');
   if (task.nextSn > task.edtl / R2T_BYTES_MIN + R2T_SPARE) {
@@ -191,7 +201,7 @@ export function readDataIn(
 ): void {
   const flags = header[at + At.flags]!;
   if ((task.direction & Direction.Read) === 0) {
-    throw protocolError('Data-In for a command that does not read (§11.7)');
+    throw notFor(task, 'Data-In', 'does not read (§11.7)');
   }
   const offset = u32(header, at + At.bufferOffset);
   if (offset + length > task.edtl) {

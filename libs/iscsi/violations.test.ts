@@ -203,6 +203,42 @@ describe('what the target may not do', () => {
     expect(again).toBe(causes[0]);
   });
 
+  type Kind = 'read' | 'write';
+  type Answer = 'Data-In' | 'R2T';
+  const answers: [Answer, Kind, 0 | 1][] = [
+    ['Data-In', 'read', 0],
+    ['Data-In', 'read', 1],
+    ['R2T', 'write', 0],
+    ['R2T', 'write', 1],
+  ];
+  test.each(answers)(
+    '%s under the tag of a ping, in the place of a %s that is done, ends the session at recovery level %i (§7.13)',
+    async (answer, kind, errorRecoveryLevel) => {
+      const r = await rig(
+        (t) => {
+          t.wants = { MaxRecvDataSegmentLength: 8192, ErrorRecoveryLevel: errorRecoveryLevel };
+        },
+        { errorRecoveryLevel, timeouts: { nopIntervalMs: 1000 } },
+      );
+      const seen = kind === 'read' ? read(r, 0, Buffer.alloc(4096)) : write(r, 0, pattern(4096));
+      const command = await lastCommand(r);
+      if (kind === 'read') r.target.dataIn(command, pattern(4096), { status: 0 });
+      else r.target.respond(command);
+      await settle();
+      expect(seen.state).toBe('done');
+      await r.clock.advance(2500);
+      const { itt } = r.target.of(Opcode.NopOut).at(-1)!.pdu;
+      const sent = r.target.received.length;
+      if (answer === 'R2T') r.target.r2t(command, 0, 4096, { itt });
+      else r.target.dataIn({ ...command, itt }, pattern(512), { status: 0 });
+      await settle();
+      expect(r.session.cause).toMatchObject({ code: 'ISCSI_PROTOCOL' });
+      expect(r.session.cause!.message).toMatch(/no SCSI command \(§7\.13\)/);
+      expect(r.session.stats.inflight).toBe(0);
+      expect(r.target.received).toHaveLength(sent);
+    },
+  );
+
   test('a wish for an acknowledgement of data is ignored at recovery level 0 (§11.7.2)', async () => {
     const r = await rig();
     const seen = read(r, 0, Buffer.alloc(512));

@@ -113,7 +113,7 @@ describe('a command that makes no progress', () => {
     const seen = write(r, 0, pattern(1 << 20));
     const command = await lastCommand(r);
     await expire(r);
-    r.target.r2t(command, 1 << 19, 4096);
+    r.target.r2t(command, 8192, 4096);
     await settle();
     await answerTmf(r, TmfResponse.TaskDoesNotExist);
     await r.clock.advance(300);
@@ -170,17 +170,17 @@ describe('a command that makes no progress', () => {
     const seen = write(r, 0, pattern(1 << 20));
     const command = await lastCommand(r);
     await expire(r);
-    r.target.r2t(command, 1 << 19, 4096);
+    r.target.r2t(command, 8192, 4096);
     await settle();
     expect(r.target.of(Opcode.DataOut).at(-1)!.data).toEqual(
-      pattern(1 << 20).subarray(1 << 19, (1 << 19) + 4096),
+      pattern(1 << 20).subarray(8192, 8192 + 4096),
     );
     expect(seen.state).toBe('pending');
     await answerTmf(r, 0);
     expect(seen.state).toBe('terminated');
     // Not any more after it.
     const sent = r.target.of(Opcode.DataOut).length;
-    r.target.r2t(command, 600_000, 4096, { r2tSn: 1 });
+    r.target.r2t(command, 12_288, 4096, { r2tSn: 1 });
     await settle();
     expect(r.target.of(Opcode.DataOut)).toHaveLength(sent);
     expect(r.session.state).toBe('open');
@@ -297,7 +297,7 @@ describe('R2Ts of what is aborted', () => {
     const before = r.target.of(Opcode.DataOut).length;
     const reset = watch(r.lun.lunReset(1000));
     await settle();
-    r.target.r2t(command, 1 << 19, 4096);
+    r.target.r2t(command, 8192, 4096);
     await settle();
     const answered = r.target.of(Opcode.DataOut).length - before;
     await answerTmf(r, 0);

@@ -10,6 +10,7 @@ import { iscsiErrors } from './errors.ts';
 import { extensionOf } from './extended-command.ts';
 import { u32 } from './pdu/bhs.ts';
 import { ServiceResponse, TaskAttribute, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
+import { bytesSent, bytesToSend } from './reset-mark.ts';
 import type { IscsiSession } from './session.ts';
 import { Direction, type Task, type TaskOwner } from './task-table.ts';
 
@@ -68,9 +69,16 @@ class Execution implements TaskOwner {
 
   taskDone(task: Task): void {
     const { response, status, sense, data, direction, moved, residual, extended } = task;
+    const unsent = bytesToSend(task) - bytesSent(task);
     this.#session.release(task);
     if (response !== ServiceResponse.CommandCompleted) {
       this.#reject(targetFailure(response));
+      return;
+    }
+    // GOOD for data that were never asked for, and no residual that says so (§11.4.5.1).
+    if (status === ScsiStatus.Good && unsent > 0 && residual > -unsent) {
+      const fields = { unsent, residual };
+      this.#reject(iscsiErrors.make('ISCSI_SHORT_TRANSFER', { fields }));
       return;
     }
     this.#resolve({

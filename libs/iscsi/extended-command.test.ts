@@ -136,6 +136,7 @@ describe('a bidirectional command', () => {
   test.each([
     ['with a number that was not next', { r2tSn: 1, offset: 0, length: 512 }, /§11\.8\.2/],
     ['beyond what it sends', { r2tSn: 0, offset: 19_999, length: 2 }, /§11\.8\.4/],
+    ['that leaves a gap', { r2tSn: 0, offset: 512, length: 512 }, /§11\.8/],
     ['for no bytes', { r2tSn: 0, offset: 0, length: 0 }, /§11\.8\.4/],
     ['without a tag', { r2tSn: 0, offset: 0, length: 1, ttt: RESERVED_TAG }, /§11\.8\.5/],
   ])('with an R2T %s ends the session', async (_what, { offset, length, ...over }, clause) => {
@@ -195,6 +196,29 @@ describe('execute', () => {
     const result = await promise;
     expect(result).toMatchObject({ status: 0, residual: 240 });
     expect(result.data).toHaveLength(16);
+  });
+
+  test('takes no GOOD for data that were not asked for, unless a residual says so', async () => {
+    const r = await rig();
+    const send = pattern(20_000);
+    const asked = async (cdb: Buffer, residual: number) => {
+      const promise = execute(r.session, LUN, { cdb, send });
+      promise.catch(() => {});
+      const command = await lastCommand(r);
+      r.target.r2t(command, 8192, 1808);
+      await settle();
+      r.target.respond(command, { residual });
+      return promise;
+    };
+    for (const cdb of [cdb16, cdb32]) {
+      await expect(asked(cdb, 0)).rejects.toMatchObject({
+        code: 'ISCSI_SHORT_TRANSFER',
+        fields: { unsent: 10_000 },
+      });
+      await expect(asked(cdb, -9999)).rejects.toMatchObject({ code: 'ISCSI_SHORT_TRANSFER' });
+      expect(await asked(cdb, -10_000)).toMatchObject({ status: 0, residual: -10_000 });
+    }
+    expect(r.session.state).toBe('open');
   });
 
   test('looks at the response code first: of a command that was not carried out nothing else is looked at', async () => {

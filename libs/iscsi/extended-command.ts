@@ -1,3 +1,4 @@
+import type { ByteRanges } from './byte-ranges.ts';
 import type { Connection } from './connection.ts';
 import { protocolError } from './errors.ts';
 import { encodeCommandExtension } from './pdu/additional-header.ts';
@@ -6,6 +7,7 @@ import { dataOut } from './pdu/data-out.ts';
 import { DIGEST_BYTES, digestOf, putDigest } from './pdu/digest.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import { CDB_BYTES, scsiCommand } from './pdu/scsi-command.ts';
+import { countRequested } from './requested-bytes.ts';
 import { cdbOf, Direction, type Task } from './task-table.ts';
 import type { TransferParams } from './transfer.ts';
 
@@ -20,6 +22,8 @@ export interface ExtendedCommand {
   readonly send: Buffer | null;
   /** Bytes of the data to send that were sent. */
   sent: number;
+  /** Which they are, where they are asked for in any order. */
+  ranges: ByteRanges | null;
   /** Of a bidirectional command's receiving side, as `Task.residual` is of its sending side (§11.4.6). */
   readResidual: number;
 }
@@ -34,7 +38,7 @@ export function extensionOf(
   if (cdb.length <= CDB_BYTES && !both) return null;
   const cdbRest = cdb.subarray(Math.min(cdb.length, CDB_BYTES));
   const chain = encodeCommandExtension({ cdbRest, readLength: both ? receiveBytes : null });
-  return { chain, send: both ? send : null, sent: 0, readResidual: 0 };
+  return { chain, send: both ? send : null, sent: 0, ranges: null, readResidual: 0 };
 }
 
 /** The data that a command sends, and nothing for one that only reads. */
@@ -68,6 +72,7 @@ export function sendExtendedCommand(
   task.firstSeq = out.seq;
   task.moved = extended.send === null ? unsolicited : 0;
   extended.sent = unsolicited;
+  extended.ranges = null;
   scsiCommand.encode(
     {
       opcode: Opcode.ScsiCommand,
@@ -148,6 +153,7 @@ export function serveExtendedR2t(
   task: Task,
   header: Buffer,
   at: number,
+  inRow: boolean,
   params: TransferParams,
 ): void {
   const extended = task.extended!;
@@ -162,10 +168,7 @@ export function serveExtendedR2t(
   if (length === 0 || length > params.maxBurstBytes || offset + length > data.length) {
     throw protocolError(`an R2T for ${length} of ${data.length} bytes from ${offset} (§11.8.4)`);
   }
-  if (offset < extended.sent && !params.recovers) {
-    throw protocolError('an R2T for bytes that were sent already (§13.19)');
-  }
-  extended.sent = Math.max(extended.sent, offset + length);
+  extended.sent = countRequested(extended, extended.sent, offset, length, inRow, params);
   if (extended.send === null) task.moved = extended.sent;
   else task.movedAtTimer = -1; // `moved` counts what it reads; this is progress too
   sendSequence(connection, task, data, ttt, offset, offset + length);

@@ -29,3 +29,9 @@ export function bytesSent(task: Task): number {
   if ((task.direction & Direction.Write) === 0) return 0;
   return task.extended === null ? task.moved : task.extended.sent;
 }
+
+/** What `bytesSent` comes to when all of the data were sent. */
+export function bytesToSend(task: Task): number {
+  if ((task.direction & Direction.Write) === 0) return 0;
+  return task.extended?.send?.length ?? task.edtl;
+}

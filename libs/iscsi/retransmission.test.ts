@@ -429,6 +429,30 @@ describe('a write at recovery level 1', () => {
     expect(seen.state).toBe('done');
   });
 
+  test('is not asked for bytes beyond those that come next', async () => {
+    const r = await level1(noUnsolicited);
+    const { seen, command } = await writing(r, 4096);
+    r.target.r2t(command, 0, 1024);
+    r.target.r2t(command, 3584, 512, { r2tSn: 1 });
+    await settle();
+    expect(r.session.cause?.message).toMatch(/R2T at 3584, expected 1024/);
+    expect(seen.state).toBe('unknown');
+  });
+
+  test('is short where the R2T that was missing asks for less than the gap', async () => {
+    const r = await level1(noUnsolicited);
+    const { seen, command } = await writing(r, 4096);
+    r.target.r2t(command, 2048, 2048, { r2tSn: 1 });
+    r.target.r2t(command, 0, 1024, { r2tSn: 0 });
+    await settle();
+    r.target.respond(command);
+    await settle();
+    expect(seen.error).toMatchObject({
+      code: 'ISCSI_SHORT_TRANSFER',
+      fields: { moved: 3072, asked: 4096 },
+    });
+  });
+
   test('does not send without end', async () => {
     const r = await level1(noUnsolicited);
     const { command } = await writing(r, 4096);
@@ -502,6 +526,66 @@ describe('data in any order', () => {
       expect(r.session.cause?.message).toMatch(/brings bytes again/);
     },
   );
+});
+
+describe('R2Ts in any order', () => {
+  const anyOrder = { DataPDUInOrder: false, DataSequenceInOrder: false };
+  const writing = async (errorRecoveryLevel: 0 | 1, bytes: number) => {
+    const setUp = (wire: FakeTarget): void => {
+      wire.wants = { ...wire.wants, ...anyOrder, ImmediateData: false };
+    };
+    const r = await wires(1, setUp, { errorRecoveryLevel, params: anyOrder });
+    const seen = r.write(pattern(bytes));
+    await settle();
+    const command = r.commands(0)[0]!;
+    const ask = async (...ranges: [number, number][]) => {
+      ranges.forEach(([offset, length], r2tSn) => {
+        r.wire(0).r2t(command, offset, length, { r2tSn });
+      });
+      await settle();
+    };
+    return { r, seen, command, ask };
+  };
+
+  test.each([0, 1] as const)(
+    'are served until every byte was sent at level %i, and GOOD before that is short',
+    async (level) => {
+      for (const last of [1024, 512]) {
+        const { r, seen, command, ask } = await writing(level, 4096);
+        await ask([2048, 2048], [0, 1024], [1024, last]);
+        r.wire(0).respond(command);
+        await settle();
+        expect(seen.error?.code ?? seen.state).toBe(
+          last === 1024 ? 'done' : 'ISCSI_SHORT_TRANSFER',
+        );
+      }
+    },
+  );
+
+  test('that ask for bytes again do not make up for others at level 1, and are a violation at level 0', async () => {
+    for (const level of [0, 1] as const) {
+      const { r, seen, command, ask } = await writing(level, 4096);
+      await ask([2048, 2048], [1024, 2048]);
+      if (level === 0) {
+        expect(r.session.cause?.message).toMatch(/sent already/);
+        continue;
+      }
+      r.wire(0).respond(command);
+      await settle();
+      expect(seen.error).toMatchObject({
+        code: 'ISCSI_SHORT_TRANSFER',
+        fields: { moved: 3072, asked: 4096 },
+      });
+    }
+  });
+
+  test('go back as often as there are bursts without being taken for repetitions', async () => {
+    const { r, seen, command, ask } = await writing(1, 512 * 100);
+    await ask(...Array.from({ length: 100 }, (_, i): [number, number] => [512 * (99 - i), 512]));
+    r.wire(0).respond(command);
+    await settle();
+    expect(seen.state).toBe('done');
+  });
 });
 
 test('a target that does not recover is held to level 0', async () => {

@@ -1,11 +1,12 @@
 import type { OrionError } from '../core/errors.ts';
+import { ByteRanges } from './byte-ranges.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import { DataRecovery } from './data-recovery.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { At, BHS_BYTES, Bit, i32, lunOf, NO_LUN, u32 } from './pdu/bhs.ts';
 import { Opcode, RESERVED_TAG, SnackType } from './pdu/opcodes.ts';
-import { ReceivedRanges } from './received-ranges.ts';
+import { bytesSent } from './reset-mark.ts';
 import type { IscsiSession } from './session.ts';
 import { notResent, SnackRequests } from './snack-requests.ts';
 import { Arrival, StatusLedger } from './status-ledger.ts';
@@ -118,7 +119,7 @@ export class Retransmission implements ConnectionHandler {
   #takeData(task: Task, offset: number, length: number): void {
     const { readsInOrder } = this.#session.params;
     if (!readsInOrder) {
-      task.ranges ??= new ReceivedRanges();
+      task.ranges ??= new ByteRanges();
       task.ranges.add(offset, length);
     }
     if (task.recovery === null && this.#dataSn === task.nextSn) {
@@ -251,9 +252,13 @@ export class Retransmission implements ConnectionHandler {
     const r2tSn = i32(header, at + At.r2tSn);
     if (task.recovery?.reassigned) task.recovery.renumber(r2tSn);
     if (this.#has(task, r2tSn)) return;
-    if (u32(header, at + At.bufferOffset) < task.moved) this.#recoveryOf(task).countRepeat();
-    this.#session.serveR2t(connection, task, header, at);
-    if (task.recovery === null && r2tSn === task.nextSn) task.nextSn = (task.nextSn + 1) | 0;
+    const inRow = r2tSn === task.nextSn;
+    const before = bytesSent(task);
+    this.#session.serveR2t(connection, task, header, at, inRow);
+    const fresh = bytesSent(task) - before;
+    const isRepeat = fresh < u32(header, at + At.desiredLength);
+    if (isRepeat && !task.dataStopped) this.#recoveryOf(task).countRepeat();
+    if (task.recovery === null && inRow) task.nextSn = (task.nextSn + 1) | 0;
     else {
       const recovery = this.#recoveryOf(task);
       recovery.accept(r2tSn, 0, 0, false);

@@ -270,6 +270,7 @@ export class IscsiSession {
   /** The same command under the same number again: the target waits for it (§7.2.1). */
   sendAgain(task: Task, connection: Connection): void {
     task.retries += 1;
+    task.ranges = null;
     this.#sendOn(connection, task, task.cmdSn);
   }
 
@@ -279,11 +280,11 @@ export class IscsiSession {
     task.movedAtTimer = task.moved;
   }
 
-  /** Serves an R2T whose number was taken. */
-  serveR2t(connection: Connection, task: Task, header: Buffer, at: number): void {
+  /** Serves an R2T. `inRow`: its number was the next one. */
+  serveR2t(connection: Connection, task: Task, header: Buffer, at: number, inRow: boolean): void {
     if (task.dataStopped) return;
-    if (task.extended === null) serveR2t(connection, task, header, at, this.params);
-    else serveExtendedR2t(connection, task, header, at, this.params);
+    if (task.extended === null) serveR2t(connection, task, header, at, inRow, this.params);
+    else serveExtendedR2t(connection, task, header, at, inRow, this.params);
   }
 
   /** Takes ExpCmdSN and MaxCmdSN of any PDU, and sends what waited for room. */

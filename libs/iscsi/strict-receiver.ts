@@ -64,7 +64,7 @@ export class StrictReceiver implements ConnectionHandler {
     this.#session.updateWindow(header, at);
     if (!task.isOut) return;
     takeR2tSn(task, header, at);
-    this.#session.serveR2t(connection, task, header, at);
+    this.#session.serveR2t(connection, task, header, at, true);
   }
 
   #onResponse(connection: Connection, header: Buffer, at: number, data: Buffer): void {

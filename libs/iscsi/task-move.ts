@@ -64,7 +64,6 @@ export class TaskMove {
     }
     const connection = this.#helper();
     task.recovery = null;
-    task.ranges = null;
     task.nextSn = 0;
     this.#session.tasks.reassign(task, connection);
     this.#session.sendAgain(task, connection);

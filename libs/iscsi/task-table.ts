@@ -2,13 +2,13 @@ import { assert } from '../core/assert.ts';
 import type { OrionError } from '../core/errors.ts';
 import { Fifo } from '../core/fifo.ts';
 import { WheelEntry } from '../core/timer-wheel.ts';
+import type { ByteRanges } from './byte-ranges.ts';
 import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import type { DataRecovery } from './data-recovery.ts';
 import type { ExtendedCommand } from './extended-command.ts';
 import { u32 } from './pdu/bhs.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
-import type { ReceivedRanges } from './received-ranges.ts';
 
 /** Tasks of one session, waiting ones included. What does not fit is refused with ISCSI_QUEUE_FULL. */
 export const TASKS_MAX = 4096;
@@ -93,7 +93,7 @@ export class Task extends WheelEntry {
   firstSeq = 0;
   outSeq = 0;
   /** Which bytes came, where they may come in any order. */
-  ranges: ReceivedRanges | null = null;
+  ranges: ByteRanges | null = null;
   /** What it lacks, at ErrorRecoveryLevel 1 and above; null: nothing so far. */
   recovery: DataRecovery | null = null;
   /** What goes beyond a CDB of 16 bytes in one direction; null for nearly all commands. */

@@ -1,12 +1,13 @@
 import type { OrionError } from '../core/errors.ts';
 import { putReadWrite } from '../scsi/read-write.ts';
+import { ByteRanges } from './byte-ranges.ts';
 import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import { protocolError } from './errors.ts';
 import { At, Bit, i32, putU24, putU32, u16, u32 } from './pdu/bhs.ts';
 import { Opcode, RESERVED_TAG, ServiceResponse } from './pdu/opcodes.ts';
 import { CDB_BYTES } from './pdu/scsi-command.ts';
-import { ReceivedRanges } from './received-ranges.ts';
+import { countRequested } from './requested-bytes.ts';
 import { cdbOf, Direction, type Task } from './task-table.ts';
 
 /**
@@ -150,12 +151,15 @@ export function takeR2tSn(task: Task, header: Buffer, at: number): void {
   task.nextSn = (task.nextSn + 1) | 0;
 }
 
-/** Serves an R2T at once, in the order of arrival; checks it against the task first (§11.8). */
+/**
+ * Serves an R2T at once, in the order of arrival; checks it against the task first (§11.8). `inRow`: none before it is missing.
+ */
 export function serveR2t(
   connection: Connection,
   task: Task,
   header: Buffer,
   at: number,
+  inRow: boolean,
   params: TransferParams,
 ): void {
   if (task.direction !== Direction.Write) throw notFor(task, 'an R2T', 'does not write (§11.8)');
@@ -174,20 +178,8 @@ export function serveR2t(
   if (offset + length > task.edtl) {
     throw protocolError(`an R2T beyond the ${task.edtl} bytes of the command (§11.8.4)`);
   }
-  if (params.recovers) {
-    task.moved = Math.max(task.moved, offset + length);
-  } else if (params.writesInOrder) {
-    // Offsets never go back (§13.19). It also bounds what one command can make us send.
-    if (offset < task.moved) {
-      throw protocolError('an R2T for bytes that were sent already (§13.19)');
-    }
-    task.moved = offset + length;
-  } else {
-    if (task.moved + length > task.edtl) {
-      throw protocolError('R2T for more bytes than the command has (§11.8.4)');
-    }
-    task.moved += length;
-  }
+  // It also bounds what one command can make us send.
+  task.moved = countRequested(task, task.moved, offset, length, inRow, params);
   sendDataOut(connection, task, ttt, offset, length);
 }
 
@@ -240,7 +232,7 @@ export function takeDataIn(
       throw protocolError(`Data-In at ${offset}, expected ${task.moved} (§13.18)`);
     }
   } else {
-    task.ranges ??= new ReceivedRanges();
+    task.ranges ??= new ByteRanges();
     task.ranges.add(offset, length);
   }
   // The A bit means nothing at this level, and is to be ignored (§11.7.2).

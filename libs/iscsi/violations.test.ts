@@ -34,6 +34,20 @@ describe('what the target may not do', () => {
       /sent already/,
     ],
     [
+      'R2T for the last bytes only',
+      async (r) => r.target.r2t(await writeCommand(r), 65024, 512),
+      /R2T at 65024, expected 8192/,
+    ],
+    [
+      'R2T that leaves a gap behind another',
+      async (r) => {
+        const command = await writeCommand(r);
+        r.target.r2t(command, 8192, 512);
+        r.target.r2t(command, 9216, 512, { r2tSn: 1 });
+      },
+      /R2T at 9216, expected 8704/,
+    ],
+    [
       'R2T without a tag',
       async (r) => r.target.r2t(await writeCommand(r), 8192, 512, { ttt: RESERVED_TAG }),
       /without a tag/,

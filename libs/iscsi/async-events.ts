@@ -64,6 +64,7 @@ function dropped({ parameter2, parameter3 }: AsyncMessage): Error {
 function negotiate(control: SessionControl, on: ConnectionControl, message: AsyncMessage): void {
   control.emit({ kind: 'negotiation-requested' });
   if (on.texts.busy) return;
+  on.channel.connection.countAnswer();
   const asked = message.parameter3 * 1000;
   const timeoutMs = Math.min(Math.max(asked, NEGOTIATION_MS_MIN), NEGOTIATION_MS_MAX);
   on.texts.run(Buffer.alloc(0), timeoutMs).catch(() => {}); // what holds already goes on holding
@@ -90,7 +91,7 @@ function onTasksTerminated(
     // What the target had not received when it wrote this is none of what it ended.
     .filter((task) => task.connection === connection && task.isSentBefore(expCmdSn));
   for (const task of affected) task.dataStopped = true;
-  if (!on.channel.sealed) on.pings.sendNop(message.lun, RESERVED_TAG, RESERVED_TAG);
+  if (!on.channel.sealed) on.pings.answer(message.lun, RESERVED_TAG);
   control.emit({ kind: 'tasks-terminated', lun: message.lun, count: affected.length });
   // Which of them were ended, and which came in just after, only the target knows: each is asked for.
   for (const task of affected) control.ladder.ended(task);

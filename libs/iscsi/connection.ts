@@ -19,6 +19,7 @@ import {
 import { encodeHeader, type RequestPdu } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
 import type { Task } from './task-table.ts';
+import { UnsentAnswers } from './unsent-answers.ts';
 
 /** What a connection delivers to. A method that throws an OrionError ends the connection with it. */
 export interface ConnectionHandler {
@@ -76,6 +77,8 @@ export class Connection implements StreamSink {
 
   /** Writes that were answered while the socket still held bytes of them. */
   readonly unflushed: Task[] = [];
+
+  readonly #answers = new UnsentAnswers();
 
   /** Who is delivered to: the login first, then the session. */
   handler: ConnectionHandler;
@@ -153,6 +156,17 @@ export class Connection implements StreamSink {
     encodeHeader(pdu, out.slab, at);
     this.seal(out.slab, at);
     this.appendSegment(data);
+  }
+
+  /** `send`, for what the peer made us send. Throws when it does not read what it asks for. */
+  answer(pdu: RequestPdu): void {
+    this.countAnswer();
+    this.send(pdu);
+  }
+
+  /** A request follows that the peer wished for: it counts as an answer. */
+  countAnswer(): void {
+    if (!this.#dead) this.#answers.add(this.out);
   }
 
   /** The digests that were agreed on hold from the next PDU on, in both directions (§6.3, full feature phase only). */

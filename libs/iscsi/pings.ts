@@ -5,11 +5,13 @@ import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
 import { NO_LUN } from './pdu/bhs.ts';
 import { nopIn } from './pdu/nop-in.ts';
+import type { NopOut } from './pdu/nop-out.ts';
 import { Opcode, RESERVED_TAG } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
 
-/** Answers to the target's pings that may wait in the socket; a target that does not read them is given up. */
-const UNSENT_PINGS_MAX = 256;
+/** The pause before answers to pings are sent again which the target had no room for, and how many of them are. */
+const PONG_PAUSE_MS = 50;
+const PONGS_MAX = 16;
 
 /** What a ping carries, to be echoed (§11.18.3). */
 const PING_BYTES = 8;
@@ -19,9 +21,8 @@ export class Pings {
   readonly #session: IscsiSession;
   readonly #connection: Connection;
   readonly #channel: ControlChannel;
-  /** Answers to pings of the target that the socket still held, and the batch with the last of them. */
-  #pingSeq = 0;
-  #pingsUnsent = 0;
+  /** Answers to pings of the target that are to be sent again, all after one pause. */
+  #again: { readonly lun: Buffer; readonly ttt: number }[] = [];
 
   constructor(session: IscsiSession, channel: ControlChannel) {
     this.#session = session;
@@ -33,30 +34,45 @@ export class Pings {
   onTargetPing(header: Buffer): void {
     const ping = nopIn.decode(header, 0);
     if (ping.ttt === RESERVED_TAG || this.#channel.sealed) return;
-    const { out } = this.#connection;
-    if (out.flushedSeq >= this.#pingSeq) this.#pingsUnsent = 0;
-    this.#pingsUnsent += 1;
-    this.#pingSeq = out.seq;
-    if (this.#pingsUnsent > UNSENT_PINGS_MAX) {
-      throw protocolError('the target pings but does not read our answers (§11.19)');
-    }
-    this.sendNop(ping.lun, RESERVED_TAG, ping.ttt);
+    this.answer(ping.lun, ping.ttt);
   }
 
-  /** §11.18: a ping, the answer to one, or only the news of what has arrived; never with a CmdSN of its own. */
-  sendNop(lun: Buffer, itt: number, ttt: number, data?: Buffer): void {
-    this.#connection.send(
-      {
-        opcode: Opcode.NopOut,
-        dataSegmentLength: 0,
-        immediate: true,
-        lun,
-        itt,
-        ttt,
-        ...this.#channel.numbers,
-      },
-      data,
-    );
+  /** The answer to a ping, or only the news of what has arrived. */
+  answer(lun: Buffer, ttt: number): void {
+    this.#connection.answer(this.#nop(lun, RESERVED_TAG, ttt));
+  }
+
+  /** The target had no room for the answer to its ping, which is still owed to it (§11.17.1, reason 06). */
+  answerAgain(lun: Buffer, ttt: number): void {
+    // One that has no room for so many has room for none of them.
+    if (this.#again.length === PONGS_MAX) return;
+    this.#again.push({ lun, ttt });
+    if (this.#again.length > 1) return;
+    this.#session.clock.after(PONG_PAUSE_MS, () => this.#sendAgain());
+  }
+
+  #sendAgain(): void {
+    const owed = this.#again;
+    this.#again = [];
+    if (this.#channel.sealed) return;
+    try {
+      for (const { lun, ttt } of owed) this.answer(lun, ttt);
+    } catch (error) {
+      this.#session.lost(this.#connection, error as OrionError);
+    }
+  }
+
+  /** §11.18; never with a CmdSN of its own. */
+  #nop(lun: Buffer, itt: number, ttt: number): NopOut {
+    return {
+      opcode: Opcode.NopOut,
+      dataSegmentLength: 0,
+      immediate: true,
+      lun,
+      itt,
+      ttt,
+      ...this.#channel.numbers,
+    };
   }
 
   /** Pings the target. That the answer is late or lost shows in the silence. */
@@ -68,7 +84,7 @@ export class Pings {
     const request = new ControlRequest(
       Opcode.NopIn,
       (itt) => {
-        this.sendNop(NO_LUN, itt, RESERVED_TAG, data);
+        this.#connection.send(this.#nop(NO_LUN, itt, RESERVED_TAG), data);
       },
       (_header, echo) => {
         // A target may leave the data out altogether: it did before anybody looked at it. Other bytes are not ours.

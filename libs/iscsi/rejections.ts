@@ -9,9 +9,6 @@ import { nameOf, Opcode, RESERVED_TAG, RejectReason } from './pdu/opcodes.ts';
 import { reject } from './pdu/reject.ts';
 import type { SessionControl } from './session-control.ts';
 
-/** The pause before the answer to a ping of the target is sent again which the target had no room for. */
-const PONG_PAUSE_MS = 50;
-
 /** Times that a command is sent again which the target did not take in, for a wrong digest of its data. */
 const RETRIES_MAX = 3;
 
@@ -71,7 +68,9 @@ export function onReject(
   if (opcode === Opcode.DataOut) return;
   const itt = i32(data, At.itt);
   if (itt === (RESERVED_TAG | 0)) {
-    if (consequence === 'no-room' && opcode === Opcode.NopOut) pongLater(control, on, data);
+    if (consequence !== 'no-room' || opcode !== Opcode.NopOut) return;
+    const { lun, ttt } = nopOut.decode(data, 0);
+    if (ttt !== RESERVED_TAG) on.pings.answerAgain(lun, ttt);
     return;
   }
   const { session } = control;
@@ -99,13 +98,4 @@ export function onReject(
     default:
       session.abandon(task, error);
   }
-}
-
-/** The answer to a ping of the target is owed to it. */
-function pongLater(control: SessionControl, on: ConnectionControl, data: Buffer): void {
-  const { lun, ttt } = nopOut.decode(data, 0);
-  if (ttt === RESERVED_TAG) return;
-  control.session.clock.after(PONG_PAUSE_MS, () => {
-    if (!on.channel.sealed) on.pings.sendNop(lun, RESERVED_TAG, ttt);
-  });
 }

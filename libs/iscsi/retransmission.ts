@@ -143,9 +143,12 @@ export class Retransmission implements ConnectionHandler {
     const { task, ack } = recovery;
     if (ack !== null && ((task.nextSn - ack.sn) | 0) >= 0) {
       recovery.ack = null;
-      recovery.ackedSn = task.nextSn;
-      recovery.ackedBytes = task.moved;
-      this.#snacks.acknowledge(ack, task.nextSn);
+      // Of no new data there is nothing that the target could let go of.
+      if (task.moved > recovery.ackedBytes) {
+        recovery.ackedSn = task.nextSn;
+        recovery.ackedBytes = task.moved;
+        this.#snacks.acknowledge(ack, task.nextSn);
+      }
     }
     if (!recovery.complete) return;
     this.#snacks.drop(recovery);

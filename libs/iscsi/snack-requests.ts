@@ -75,7 +75,7 @@ export class SnackRequests {
       }
       if (!this.#ledger.complete) this.#askForStatus(true);
     } catch (error) {
-      this.#session.fail(this.#connection, error as OrionError);
+      this.#session.lost(this.#connection, error as OrionError);
       return;
     }
     if (this.#lacking.size > 0 || !this.#ledger.complete) this.#arm();
@@ -153,7 +153,7 @@ export class SnackRequests {
     runLength: number,
   ): void {
     const { expStatSn } = this.#connection;
-    this.#connection.send({
+    this.#connection.answer({
       opcode: Opcode.SnackRequest,
       dataSegmentLength: 0,
       type,

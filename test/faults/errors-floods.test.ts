@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { discover } from '#iscsi/discovery.ts';
-import type { Pdu } from '#iscsi/pdu/index.ts';
+import type { Pdu, ScsiCommand } from '#iscsi/pdu/index.ts';
 import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
 import { LUN, openOptions, type Rig, read, rig } from '#iscsi/testing/fake-session.ts';
 import { FakeTarget, settle } from '#iscsi/testing/fake-target.ts';
@@ -22,10 +22,16 @@ function used(): number {
   return heapUsed + arrayBuffers + external;
 }
 
-/** Sends `count` PDUs, and forgets what came in answer. Returns how far the memory grew, and how many answers came. */
+type One = (i: number) => { pdu: Draft; counted: boolean; data?: Buffer };
+
+/**
+ * Sends PDUs without end, `step` at a time, and forgets what came in answer. Returns how far the memory grew, and how many
+ * answers came.
+ */
 async function flood(
   r: Rig,
-  one: (i: number) => { pdu: Draft; counted: boolean; data?: Buffer },
+  one: One,
+  { step = STEP, pauseMs = 0 } = {},
 ): Promise<{ growth: number; answers: number }> {
   let answers = 0;
   r.target.received.length = 0;
@@ -33,8 +39,9 @@ async function flood(
   for (let i = 0; i < FLOOD && r.session.state === 'open'; i++) {
     const { pdu, counted, data } = one(i);
     r.target.send({ ...pdu, ...r.target.numbers(counted) } as never, data);
-    if (i % STEP !== 0) continue;
+    if (i % step !== 0) continue;
     await settle();
+    if (pauseMs > 0) await r.clock.advance(pauseMs);
     answers += r.target.received.length;
     r.target.received.length = 0;
   }
@@ -129,6 +136,29 @@ describe('nothing piles up when a target sends without end', () => {
     expect(r.clock.pending).toBe(0);
   });
 
+  test('rejects of our answers to its pings: few are sent again, after one pause', async () => {
+    const r = await rig();
+    const timers = r.clock.pending;
+    const { growth } = await flood(r, rejectedPong);
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    expect(r.clock.pending).toBeLessThanOrEqual(timers + 1);
+    await r.clock.advance(100);
+    const again = r.target.of(Opcode.NopOut).map(({ pdu }) => pdu.ttt);
+    expect(again).toEqual(Array.from({ length: 16 }, (_, i) => i));
+    await stillReads(r);
+  });
+
+  test('wishes for an acknowledgement of no data: there is none', async () => {
+    const r = await levelOne();
+    read(r, 0, Buffer.alloc(4096));
+    await settle();
+    const { pdu: command } = r.target.of(Opcode.ScsiCommand).at(-1)!;
+    const { answers, growth } = await flood(r, (i) => wish(command, i, 0));
+    expect(answers).toBe(0);
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    expect(r.session.state).toBe('open');
+  });
+
   test('and never answers what was given up', async () => {
     const r = await rig();
     const into = Buffer.alloc(512);
@@ -154,6 +184,97 @@ function u32(value: number): Buffer {
   bytes.writeUInt32BE(value >>> 0);
   return bytes;
 }
+
+/** No room for the answer to a ping of the target with tag `ttt` (§11.17.1, reason 06). */
+function rejectedPong(ttt: number): ReturnType<One> {
+  const data = Buffer.concat([Buffer.alloc(16), u32(RESERVED_TAG), u32(ttt), Buffer.alloc(24)]);
+  data[0] = Opcode.NopOut | 0x40;
+  const pdu = { opcode: Opcode.Reject, reason: 6, dataSn: 0 } as unknown as Draft;
+  return { pdu, counted: true, data };
+}
+
+const levelOne = (): Promise<Rig> =>
+  rig(
+    (target) => {
+      target.wants = { ...target.wants, ErrorRecoveryLevel: 1 };
+    },
+    { errorRecoveryLevel: 1 },
+  );
+
+/** A Data-In that wants to be acknowledged (§11.7.2), one of a row with `bytes` each. */
+function wish(command: ScsiCommand, dataSn: number, bytes: number) {
+  const { lun, itt } = command;
+  const pdu = {
+    ...{ opcode: Opcode.DataIn, final: false, acknowledge: true, overflow: false },
+    ...{ underflow: false, statusPresent: false, status: 0, lun, itt, ttt: 7, residual: 0 },
+    ...{ dataSn, bufferOffset: dataSn * bytes },
+  };
+  return { pdu: pdu as unknown as Draft, counted: false, data: Buffer.alloc(bytes) };
+}
+
+describe('a target that does not read our answers is given up, when it sends without end', () => {
+  async function deaf(r: Rig, one: One, pace: Parameters<typeof flood>[2] = {}): Promise<void> {
+    r.target.holdWrites = true;
+    const { growth, answers } = await flood(r, one, pace);
+    expect(r.session.cause).toMatchObject({ code: 'ISCSI_PROTOCOL' });
+    expect(r.session.cause!.message).toMatch(/does not read our answers/);
+    expect(answers).toBeLessThan(1000);
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    expect(internalFault(r.session.cause)).toBeNull();
+  }
+
+  test('pings', async () => {
+    const r = await rig();
+    await deaf(r, (i) => ({ pdu: { ...ping, ttt: i } as unknown as Draft, counted: false }));
+  });
+
+  test('news of tasks that it has ended', async () => {
+    const r = await rig((target) => {
+      target.wants = { ...target.wants, TaskReporting: 'FastAbort' };
+    });
+    await deaf(r, () => ({
+      pdu: { ...event, event: 5, ...noParameters } as unknown as Draft,
+      counted: true,
+    }));
+  });
+
+  test('rejects of our answers to its pings', async () => {
+    const r = await rig(undefined, { timeouts: { nopIntervalMs: 1_000_000 } });
+    await deaf(r, rejectedPong, { pauseMs: 60 });
+  });
+
+  test('data of which it wants each byte acknowledged', async () => {
+    const r = await levelOne();
+    read(r, 0, Buffer.alloc(MIB));
+    await settle();
+    const { pdu: command } = r.target.of(Opcode.ScsiCommand).at(-1)!;
+    await deaf(r, (i) => wish(command, i, 1));
+  });
+
+  test('wishes to negotiate, and answers to requests that it did not read', async () => {
+    const r = await rig();
+    let itt = 0;
+    r.target.onPdu = ({ pdu }) => {
+      if (pdu.opcode === Opcode.TextRequest) itt = pdu.itt;
+    };
+    const one: One = (i) =>
+      i % 2 === 0
+        ? { pdu: { ...event, event: 4, ...noParameters } as unknown as Draft, counted: true }
+        : {
+            pdu: {
+              ...{
+                opcode: Opcode.TextResponse,
+                final: true,
+                continue: false,
+                lun: Buffer.alloc(8),
+              },
+              ...{ itt, ttt: RESERVED_TAG },
+            } as unknown as Draft,
+            counted: true,
+          };
+    await deaf(r, one, { step: 1 });
+  });
+});
 
 describe('a discovery ends in bounds when the target', () => {
   async function failing(answer: (target: FakeTarget, itt: number, round: number) => void) {

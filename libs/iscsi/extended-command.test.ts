@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { iscsiErrors } from './errors.ts';
 import { execute } from './execute.ts';
 import { decodeCommandExtension, EXTENDED_CDB_BYTES_MAX } from './pdu/additional-header.ts';
 import { BHS_BYTES } from './pdu/bhs.ts';
 import { digestOf, isDigest, putDigest } from './pdu/digest.ts';
 import { encodePdu } from './pdu/index.ts';
 import { Opcode, RESERVED_TAG, TaskAttribute } from './pdu/opcodes.ts';
-import { LUN, lastCommand, pattern, type Rig, rig } from './testing/fake-session.ts';
+import { LUN, lastCommand, pattern, type Rig, rig, watch } from './testing/fake-session.ts';
 import { type FakeTarget, settle } from './testing/fake-target.ts';
 
 const cdb32 = Buffer.from(Array.from({ length: 32 }, (_, i) => (i === 0 ? 0x7f : i)));
@@ -152,6 +153,22 @@ describe('a bidirectional command', () => {
     r.target.r2t(command, 0, 512, { r2tSn: 1 });
     await settle();
     expect(r.session.cause?.message).toMatch(/§13\.19/);
+  });
+
+  test('that is given up keeps its memory until the socket has let go of it', async () => {
+    const r = await rig(eager);
+    r.target.holdWrites = true;
+    const [send, receiveBytes] = [pattern(20_000), 4096];
+    const seen = watch(execute(r.session, LUN, { cdb: cdb16, send, receiveBytes }));
+    await settle();
+    const [task] = r.session.commandsOf(LUN);
+    r.session.abandon(task!, iscsiErrors.make('ISCSI_LUN_RESET'));
+    await settle();
+    expect(seen.state).toBe('pending');
+    r.target.releaseWrites();
+    await settle();
+    expect(seen.error).toMatchObject({ code: 'ISCSI_LUN_RESET' });
+    expect(r.session.stats.inflight).toBe(0);
   });
 
   test('has its status in a response of its own; in Data-In it is a violation', async () => {

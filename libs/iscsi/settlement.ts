@@ -89,8 +89,9 @@ export class Settlement {
     if (task.state !== TaskState.Sent || task.pendingLoss !== null) return;
     const connection = task.connection!;
     const receiving = connection.rxTask === task && connection.partial;
-    // Of other commands the socket holds the header alone, which is ours.
-    const sending = task.direction === Direction.Write && task.outSeq > connection.out.flushedSeq;
+    // Of commands that only read the socket holds the header alone, which is ours.
+    const sends = (task.direction & Direction.Write) !== 0;
+    const sending = sends && task.outSeq > connection.out.flushedSeq;
     if (receiving || sending) {
       task.pendingLoss = error;
       if (sending) connection.unflushed.push(task);

@@ -257,8 +257,6 @@ export function readResponse(task: Task, header: Buffer, at: number, data: Buffe
   // §11.4.3: of a command that was not carried out status and flags say nothing.
   if (task.response !== ServiceResponse.CommandCompleted) return;
   task.status = header[at + At.status]!;
-  // Beside a failure of the target itself, flags and status mean nothing (§11.4.3).
-  if (task.response !== ServiceResponse.CommandCompleted) return;
   const flags = header[at + At.flags]!;
   const { extended } = task;
   const sends = extended === null ? null : extended.send;

@@ -186,6 +186,21 @@ describe('a discovery session', () => {
     );
   });
 
+  test('waits for an answer that takes long without a ping of its own (§13.21)', async () => {
+    const target = pieces(encodeText([['TargetName', 'iqn.2026-11.lab:one']]), 4096);
+    const clock = new VirtualClock();
+    const { onPdu } = target;
+    target.onPdu = (received) => {
+      clock.after(received.pdu.opcode === Opcode.TextRequest ? 5000 : 0, () => onPdu(received));
+    };
+    const found = discover(openOptions(target, clock));
+    await clock.advance(6000);
+    expect(await found).toHaveLength(1);
+    const sent = target.received.filter(({ pdu }) => pdu.opcode !== Opcode.LoginRequest);
+    expect(sent.map(({ pdu }) => pdu.opcode)).toEqual([Opcode.TextRequest, Opcode.LogoutRequest]);
+    expect(clock.pending).toBe(0);
+  });
+
   test('answers the pings of the target (§11.18)', async () => {
     const target = pieces(encodeText([['TargetName', 'iqn.2026-11.lab:one']]), 4096);
     const { onPdu } = target;

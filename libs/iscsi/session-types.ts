@@ -24,6 +24,7 @@ export interface SessionInit {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly timeouts: SessionTimeouts;
+  /** Empty: a discovery session. */
   readonly targetName: string;
   readonly isid: Buffer;
   readonly cmdSn: number;

@@ -230,11 +230,20 @@ export class IscsiSession {
     this.members.enter(member, connection);
     this.window.take(login.expCmdSn | 0, login.maxCmdSn | 0);
     this.window.held = false;
+    if (!this.#isDiscovery) this.#watchSilence(member, connection);
+    this.sendWaiting();
+  }
+
+  /** §13.21: it may ask with SendTargets and log out, and send no ping; each of these has its time. */
+  get #isDiscovery(): boolean {
+    return this.targetName === '';
+  }
+
+  #watchSilence(member: SessionConnection, connection: Connection): void {
     member.keepalive = new Keepalive(connection, this.clock, this.timeouts, {
       ping: () => this.#control.of(connection).pings.ping(),
       silent: () => this.#onSilent(connection),
     });
-    this.sendWaiting();
   }
 
   /** Ends the session at once with a TCP reset. Every outstanding command is lost; nothing is sent any more. */

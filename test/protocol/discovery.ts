@@ -45,8 +45,12 @@ export const discoveryRows: Group = {
     ),
     done(
       ['D05', '§13.21, §7.4', 'YY'],
-      'A discovery session sends nothing but SendTargets and the logout, and answers pings.',
+      'A discovery session sends nothing but SendTargets and the logout, not even a ping, and answers pings.',
       [rules, 'a discovery session asks, answers pings, and logs out, nothing else'],
+      [
+        'libs/iscsi/discovery.test.ts',
+        'waits for an answer that takes long without a ping of its own (§13.21)',
+      ],
     ),
   ],
 };

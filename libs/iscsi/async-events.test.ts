@@ -60,7 +60,19 @@ describe('events 2 and 3, a connection or all are dropped', () => {
     });
   });
 
-  test('about a connection that is not this one are only told', async () => {
+  test('for the only connection end the session too, with the time that is named', async () => {
+    const r = await rig();
+    const seen = write(r, 0, pattern(512));
+    await settle();
+    await sendAsync(r, { event: 2, parameter1: 0, parameter2: 5, parameter3: 20 });
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause).toMatchObject({
+      code: 'ISCSI_CONNECTION_DROPPED',
+      fields: { waitMs: 5000, retainMs: 20_000 },
+    });
+  });
+
+  test('about a connection that there is not are only told', async () => {
     const r = await rig();
     const events = listen(r);
     await sendAsync(r, { event: 2, parameter1: 7 });

@@ -1,3 +1,4 @@
+import type { ErrorFields } from '../core/errors.ts';
 import { parseSense } from '../scsi/sense.ts';
 import type { ConnectionControl } from './connection-control.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
@@ -27,12 +28,13 @@ export function onAsyncMessage(
       control.logoutForTarget(message.parameter3 * 1000);
       return;
     case AsyncEvent.ConnectionDropped:
-      // About another connection: that one ends by itself.
-      if (message.parameter1 === on.channel.connection.cid) throw dropped(message);
-      control.emit({ kind: 'async', event: message.event, vendorCode: 0 });
+      onConnectionDropped(control, on, message);
       return;
     case AsyncEvent.AllConnectionsDropped:
-      throw dropped(message);
+      throw iscsiErrors.make('ISCSI_DROPPED_BY_TARGET', {
+        message: 'the target says that it drops all connections of the session',
+        fields: timesOf(message),
+      });
     case AsyncEvent.RenegotiationRequested:
       negotiate(control, on, message);
       return;
@@ -53,11 +55,22 @@ function onScsiEvent(control: SessionControl, message: AsyncMessage, data: Buffe
   control.emit({ kind: 'scsi', lun: message.lun, sense });
 }
 
-function dropped({ parameter2, parameter3 }: AsyncMessage): Error {
-  return iscsiErrors.make('ISCSI_DROPPED_BY_TARGET', {
-    message: 'the target says that it drops the connection',
-    fields: { waitMs: parameter2 * 1000, retainMs: parameter3 * 1000 },
-  });
+/** When to come back at the earliest, and how long the target keeps the commands from then on. */
+function timesOf({ parameter2, parameter3 }: AsyncMessage): ErrorFields {
+  return { waitMs: parameter2 * 1000, retainMs: parameter3 * 1000 };
+}
+
+/** One connection fails, and with it the session where nothing else is left of it (§7.1.4.3). */
+function onConnectionDropped(
+  control: SessionControl,
+  on: ConnectionControl,
+  message: AsyncMessage,
+): void {
+  const { parameter1: cid, event } = message;
+  const cause = iscsiErrors.make('ISCSI_CONNECTION_DROPPED', { fields: timesOf(message) });
+  if (cid === on.channel.connection.cid) throw cause;
+  control.session.announce(cid, cause);
+  control.emit({ kind: 'async', event, vendorCode: 0 });
 }
 
 /** The target wants to negotiate: a text request gives it the word, and a running one does already. */

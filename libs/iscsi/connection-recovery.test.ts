@@ -340,6 +340,16 @@ describe('a connection that is lost at recovery level 2', () => {
     expect(r.session.state).toBe('closed');
   });
 
+  test('ends the session when the answer to the logout names a longer wait than anybody waits', async () => {
+    const r = await recovering(2, 2, { logout: 0, reassign: 0, time2Wait: 3600 });
+    const seen = r.write(pattern(512));
+    await settle();
+    r.wire(0).close();
+    await settle();
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause?.message).toMatch(/left alone for 3600000 ms/);
+  });
+
   test('is recovered once more when the connection that helped is lost too', async () => {
     let fail = true;
     const r = await recovering(2, 2, {
@@ -415,6 +425,115 @@ describe('a connection that is lost at recovery level 2', () => {
     expect(r.net.wires).toHaveLength(2);
     expect(r.net.wires.flatMap(reassigns)).toHaveLength(0);
   });
+});
+
+describe('a connection that the target says it drops (§11.9.1, event 2)', () => {
+  const drop = (wire: FakeTarget, cid: number, waitS: number, retainS: number): void => {
+    wire.send({
+      opcode: Opcode.AsyncMessage,
+      lun: LUN,
+      ...wire.numbers(true),
+      event: 2,
+      vendorCode: 0,
+      parameter1: cid,
+      parameter2: waitS,
+      parameter3: retainS,
+    });
+  };
+
+  test.each([
+    ['on itself', 0],
+    ['on another one', 1],
+  ])('%s has its commands go on after the time to wait that goes with it', async (_, on) => {
+    const r = await recovering(2, 2, { logout: 0, reassign: 0 });
+    const seen = [r.write(pattern(512)), r.write(pattern(512), 512)];
+    await settle();
+    drop(r.wire(on), 0, 3, 10);
+    await settle();
+    if (on === 1) r.wire(0).close();
+    await settle();
+    expect(r.session.state).toBe('open');
+    expect(states(r)).toEqual(['0 CLEANUP_WAIT', '1 LOGGED_IN']);
+    expect(r.wire(0).destroyed).not.toBeNull();
+    r.wire(1).respond(r.commands(1)[0]!);
+    await r.clock.advance(2900);
+    expect(seen.map(({ state }) => state)).toEqual(['pending', 'done']);
+    expect(logouts(r.wire(1))).toHaveLength(0);
+    await r.clock.advance(200);
+    await settle();
+    expect(logouts(r.wire(1))).toMatchObject([{ reason: 2, cid: 0 }]);
+    r.wire(1).respond(r.commands(0)[0]!);
+    await settle();
+    expect(seen.map(({ state }) => state)).toEqual(['done', 'done']);
+  });
+
+  test('is not dropped for news that may be about the one before it', async () => {
+    const r = await recovering(2, 2, { logout: 0, reassign: 0 });
+    const seen = r.write(pattern(512));
+    await settle();
+    drop(r.wire(1), 0, 3, 10);
+    await settle();
+    expect(states(r)).toEqual(['0 LOGGED_IN', '1 LOGGED_IN']);
+    r.wire(0).respond(r.commands(0)[0]!);
+    await settle();
+    expect(seen.state).toBe('done');
+    // Long after it the end of this connection is another matter.
+    await r.clock.advance(11_000);
+    r.wire(0).close();
+    await r.clock.advance(100);
+    expect(logouts(r.wire(1))).toHaveLength(1);
+  });
+
+  test('keeps the times that are named once its end was noticed already', async () => {
+    const r = await recovering(
+      2,
+      2,
+      { logout: 0, reassign: 0 },
+      { params: { DefaultTime2Wait: 1 } },
+    );
+    r.wire(0).close();
+    await settle();
+    drop(r.wire(1), 0, 4, 10);
+    await r.clock.advance(3900);
+    expect(logouts(r.wire(1))).toHaveLength(0);
+    await r.clock.advance(200);
+    await settle();
+    expect(logouts(r.wire(1))).toHaveLength(1);
+  });
+
+  test('is waited for no longer than the target keeps its commands', async () => {
+    const r = await recovering(1, 2, { logout: 0, reassign: 0 }, {}, (_, index) => {
+      if (index > 0) throw new Error('unreachable');
+    });
+    const seen = r.write(pattern(512));
+    await settle();
+    drop(r.wire(0), 0, 2, 5);
+    await r.clock.advance(6500);
+    expect(seen.state).toBe('pending');
+    await r.clock.advance(2000);
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause).toMatchObject({ fields: { waitMs: 2000, retainMs: 5000 } });
+  });
+
+  test.each([false, true])(
+    'for longer than anybody waits ends the session (noticed before: %s)',
+    async (noticed) => {
+      const r = await recovering(2, 2, { logout: null, reassign: 0 });
+      const seen = r.write(pattern(512));
+      await settle();
+      if (noticed) r.wire(0).close();
+      await settle();
+      drop(r.wire(1), 0, 3600, 10);
+      await settle();
+      if (!noticed) r.wire(0).close();
+      await settle();
+      expect(seen.state).toBe('unknown');
+      expect(r.session.cause).toMatchObject({
+        code: 'ISCSI_CONNECTION_DROPPED',
+        fields: { waitMs: 3_600_000 },
+      });
+    },
+  );
 });
 
 test('a reset waits until the target has what was sent over the other connections', async () => {

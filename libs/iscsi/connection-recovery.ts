@@ -8,6 +8,7 @@ import { LogoutAnswer, LogoutReason, nameOf } from './pdu/opcodes.ts';
 import type { IscsiSession } from './session.ts';
 import type { SessionConnection } from './session-connection.ts';
 import { Hopeless } from './session-errors.ts';
+import { TIME2WAIT_MS_MAX } from './session-options.ts';
 import { SessionState } from './session-types.ts';
 import { TaskMove } from './task-move.ts';
 import { TaskState } from './task-table.ts';
@@ -20,11 +21,23 @@ const ROUNDS_MAX = 64;
 const PAUSE_MS_MIN = 50;
 const PAUSE_MS_MAX = 1000;
 
-/** At recovery level 1 no time is agreed on for this; the commands of the lost connection wait meanwhile. */
-const CLEANUP_MS_MAX = 20_000;
+/**
+ * Longest time that commands wait for it once it may begin, whatever the target would grant. At recovery level 1 nothing is
+ * agreed on, and it is this.
+ */
+const RETAIN_MS_MAX = 20_000;
 
 /** Login status (§11.13.5). */
 const TOO_MANY_CONNECTIONS = '0206';
+
+/** A connection that the target says it drops ends within this, or that was about an older one. */
+const ANNOUNCED_MS = 10_000;
+
+/** When something may be done about a lost connection at the earliest, and for how long from then on. */
+interface Times {
+  readonly waitMs: number;
+  readonly retainMs: number;
+}
 
 /** A connection that is to be cleaned up. */
 interface Lost {
@@ -50,6 +63,7 @@ export class ConnectionRecovery {
   readonly #level: number;
   readonly #lost: Lost[] = [];
   readonly #moves: TaskMove;
+  readonly #announced = new WeakMap<Connection, { cause: OrionError; untilMs: number }>();
   #running = false;
 
   constructor(session: IscsiSession) {
@@ -65,27 +79,61 @@ export class ConnectionRecovery {
 
   /** Takes the loss of a connection in hand. False: the session ends with it. */
   take(connection: Connection, cause: OrionError): boolean {
-    const { members, login, clock } = this.#session;
+    const { members, clock } = this.#session;
     const last = members.live.every((other) => other === connection);
     if (this.#level === 0 || (this.#level === 1 && last)) return false;
     if (this.#session.state !== SessionState.Open) return false;
+    const times = this.#timesOf(cause);
+    if (times.waitMs > TIME2WAIT_MS_MAX) return false;
     const member = members.of(connection);
     members.drop(member, connection, cause);
-    const fromMs = clock.nowMs() + login.params.DefaultTime2Wait * 1000;
-    const retainMs = this.#level === 2 ? login.params.DefaultTime2Retain * 1000 : CLEANUP_MS_MAX;
-    this.#lost.push({
-      member,
-      cause,
-      expStatSn: connection.expStatSn,
-      fromMs,
-      untilMs: fromMs + retainMs,
-      loggedOut: false,
-    });
+    const { expStatSn } = connection;
+    const lost: Lost = { member, cause, expStatSn, fromMs: 0, untilMs: 0, loggedOut: false };
+    setTimes(lost, times, clock.nowMs());
+    this.#lost.push(lost);
     this.#loseRequests(connection, cause);
     this.#session.emit({ kind: 'connection', ...member.status(), reason: errorText(cause) });
     this.#session.window.held = members.live.length === 0;
     if (!this.#running) this.#run().catch((error) => this.#session.destroy(error as Error));
     return true;
+  }
+
+  /** What the target named when it dropped the connection, or what was agreed on for the case that it says nothing. */
+  #timesOf({ fields: { waitMs, retainMs } }: OrionError): Times {
+    const { DefaultTime2Wait, DefaultTime2Retain } = this.#session.login.params;
+    const agreedMs = this.#level === 2 ? DefaultTime2Retain * 1000 : RETAIN_MS_MAX;
+    if (typeof waitMs !== 'number') {
+      return { waitMs: DefaultTime2Wait * 1000, retainMs: agreedMs };
+    }
+    // 0: its commands are gone already. The answers to the reassignments tell whether they are, as after a logout.
+    const named = this.#level === 2 && typeof retainMs === 'number' && retainMs > 0;
+    return { waitMs, retainMs: named ? retainMs : agreedMs };
+  }
+
+  /**
+   * The target says over one connection that it drops another, which ends by itself: the times are kept for that. They count at
+   * once when the end was noticed before. The news may also be late, and the connection already be another one under the
+   * same CID (LIO tells of each end that it sees): so nothing is dropped for it.
+   */
+  announce(cid: number, cause: OrionError): void {
+    const { clock, members } = this.#session;
+    const lost = this.#lost.find(({ member, loggedOut }) => member.cid === cid && !loggedOut);
+    if (lost === undefined) {
+      const connection = members.live.find((each) => each.cid === cid);
+      const untilMs = clock.nowMs() + ANNOUNCED_MS;
+      if (connection !== undefined) this.#announced.set(connection, { cause, untilMs });
+      return;
+    }
+    const times = this.#timesOf(cause);
+    if (times.waitMs > TIME2WAIT_MS_MAX) this.#session.destroy(cause);
+    else setTimes(lost, times, clock.nowMs());
+  }
+
+  /** What the target has said of the end of this connection. */
+  announced(connection: Connection): OrionError | null {
+    const announced = this.#announced.get(connection);
+    if (announced === undefined || this.#session.clock.nowMs() > announced.untilMs) return null;
+    return announced.cause;
   }
 
   /** §7.14: immediate requests do not survive their connection. */
@@ -131,7 +179,7 @@ export class ConnectionRecovery {
   /** From the state as it is now to one without lost connections; throws when something comes between. */
   async #round(): Promise<void> {
     const { members } = this.#session;
-    await this.#waitUntil(Math.max(...this.#lost.map(({ fromMs }) => fromMs)));
+    await this.#wait();
     if (members.live.length === 0) {
       await this.#reinstate(this.#lost.find(({ loggedOut }) => !loggedOut) ?? this.#lost[0]!);
     }
@@ -139,7 +187,7 @@ export class ConnectionRecovery {
       if (!lost.loggedOut) await this.#logOut(lost);
       this.#check();
     }
-    await this.#waitUntil(Math.max(...this.#lost.map(({ fromMs }) => fromMs)));
+    await this.#wait();
     const done = [...this.#lost];
     await this.#moves.all(this.#level);
     this.#check();
@@ -160,11 +208,15 @@ export class ConnectionRecovery {
     }
   }
 
-  async #waitUntil(ms: number): Promise<void> {
+  /** Until nothing has to wait any more; what is lost meanwhile, or given other times, counts too. */
+  async #wait(): Promise<void> {
     const { clock } = this.#session;
-    const delayMs = ms - clock.nowMs();
-    if (delayMs > 0) await sleep(clock, delayMs);
-    this.#check();
+    for (;;) {
+      this.#check();
+      const delayMs = Math.max(...this.#lost.map(({ fromMs }) => fromMs)) - clock.nowMs();
+      if (delayMs <= 0) return;
+      await sleep(clock, delayMs);
+    }
   }
 
   /** §6.3.4: a login under the same CID logs the lost connection out, if it is not yet. */
@@ -221,15 +273,26 @@ export class ConnectionRecovery {
       throw new Hopeless(`the target answers the logout of connection ${member.cid} with ${what}`);
     }
     if (waitMs !== null && retainMs !== null) {
-      lost.fromMs = session.clock.nowMs() + waitMs;
+      if (waitMs > TIME2WAIT_MS_MAX) throw tooLong(waitMs);
+      const { untilMs } = lost;
+      setTimes(lost, { waitMs, retainMs }, session.clock.nowMs());
       // LIO leaves the fields 0. That would mean that the commands are gone already (§11.15.4); the answers to the
       // reassignments tell whether they are.
-      lost.untilMs = Math.max(lost.untilMs, lost.fromMs + retainMs);
+      lost.untilMs = Math.max(lost.untilMs, untilMs);
     }
     member.step('cleaned');
     member.connection = null;
     lost.loggedOut = true;
   }
+}
+
+function setTimes(lost: Lost, { waitMs, retainMs }: Times, nowMs: number): void {
+  lost.fromMs = nowMs + waitMs;
+  lost.untilMs = lost.fromMs + Math.min(retainMs, RETAIN_MS_MAX);
+}
+
+function tooLong(waitMs: number): Hopeless {
+  return new Hopeless(`the target wants to be left alone for ${waitMs} ms, and commands wait`);
 }
 
 /** Troubles of the network, and of a target that is busy: another attempt may do. */

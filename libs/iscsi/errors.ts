@@ -124,6 +124,11 @@ export const iscsiErrors = defineErrors('iscsi', {
     hint: 'Look at the log of the target: it may be going down, or somebody else logged in in our place.',
     outcome: 'unknown',
   },
+  ISCSI_CONNECTION_DROPPED: {
+    text: 'the target drops a connection',
+    hint: 'Look at the log of the target: it may be going down, or a port of it.',
+    outcome: 'unknown',
+  },
   ISCSI_SESSION_CLOSED: {
     text: 'the session is closed',
     hint: 'Log in again.',

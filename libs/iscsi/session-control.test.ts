@@ -82,13 +82,16 @@ describe('what the target says by itself', () => {
     expect(r.session.state).toBe('open');
   });
 
-  test.each([2, 3])('event %i ends the session at once', async (event) => {
+  test.each([
+    [2, 'ISCSI_CONNECTION_DROPPED'],
+    [3, 'ISCSI_DROPPED_BY_TARGET'],
+  ])('event %i ends the session at once', async (event, code) => {
     const r = await rig();
     const seen = write(r, 0, pattern(512));
     await settle();
     async_(r, event);
     await settle();
-    expect(r.session.cause).toMatchObject({ code: 'ISCSI_DROPPED_BY_TARGET' });
+    expect(r.session.cause).toMatchObject({ code });
     expect(seen.state).toBe('unknown');
   });
 

@@ -80,6 +80,9 @@ export const severalConnectionsParams: Partial<Params> = { InitialR2T: true };
 /** Seconds that a target keeps the commands of a lost connection for us; no longer than one login takes twice. */
 const TIME2RETAIN_S = 20;
 
+/** Longest Time2Wait of a target that is kept: with a longer one another path is better. */
+export const TIME2WAIT_MS_MAX = 30_000;
+
 /** What we ask for beside `wantedParams` at each recovery level. */
 export const recoveryParams: Readonly<Record<0 | 1 | 2, Partial<Params>>> = {
   0: {},

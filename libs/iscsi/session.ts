@@ -32,6 +32,7 @@ const CONNECTION_FAILURES = new Set([
   'ISCSI_DIGEST_HEADER',
   'ISCSI_DIGEST_DATA',
   'ISCSI_NOT_RESENT',
+  'ISCSI_CONNECTION_DROPPED',
 ]);
 
 export { SessionState };
@@ -374,12 +375,18 @@ export class IscsiSession {
         return this.members.drop(this.members.of(connection), connection, cause);
       }
     }
-    if (!this.#recovery.take(connection, cause)) this.destroy(cause);
+    const known = this.#recovery.announced(connection) ?? cause;
+    if (!this.#recovery.take(connection, known)) this.destroy(known);
   }
 
   /** Lost connections are being replaced: commands may wait for that. */
   get recovering(): boolean {
     return this.#recovery.active;
+  }
+
+  /** The target says over one connection that it drops another. */
+  announce(cid: number, cause: OrionError): void {
+    this.#recovery.announce(cid, cause);
   }
 
   /** Where requests go that are no SCSI commands. */

@@ -1,5 +1,6 @@
 import { sleep } from '../core/clock.ts';
 import type { OrionError } from '../core/errors.ts';
+import { isWaitingForConnection } from './command-time.ts';
 import { iscsiErrors } from './errors.ts';
 import { NO_LUN, putU32 } from './pdu/bhs.ts';
 import { TaskFunction, TmfResponse } from './pdu/opcodes.ts';
@@ -63,12 +64,20 @@ export class AbortLadder {
 
   /** True when the command is settled one way or the other. */
   async #climb(task: Task, error: OrionError): Promise<boolean> {
-    const { itt } = task;
-    // Answered meanwhile, or given up, or lost with the session.
-    const settled = (): boolean => task.itt !== itt || !task.isOut;
+    const { itt, connection } = task;
+    const { session } = this.#control;
+    const settled = (): boolean => {
+      // Answered meanwhile, or given up, or lost with the session.
+      if (task.itt !== itt || !task.isOut) return true;
+      // Its connection was lost, and what was asked with it: it goes on over another one.
+      const moves = task.connection !== connection || isWaitingForConnection(session, task);
+      if (moves) session.rearm(task);
+      return moves;
+    };
+    if (settled()) return true;
     const goesOn = await this.#abort(task, error, settled);
     if (goesOn || settled()) return true;
-    const { lunResetMs, targetResetMs } = this.#control.session.timeouts;
+    const { lunResetMs, targetResetMs } = session.timeouts;
     if (lunResetMs > 0) {
       await this.#reset(TaskFunction.LogicalUnitReset, lunOf(task), lunResetMs);
       if (settled()) return true;

@@ -68,11 +68,9 @@ async function recovering(
 }
 
 const logouts = (wire: FakeTarget) => wire.of(Opcode.LogoutRequest).map(({ pdu }) => pdu);
+const tmfs = (wire: FakeTarget) => wire.of(Opcode.TaskManagementRequest).map(({ pdu }) => pdu);
 const reassigns = (wire: FakeTarget) =>
-  wire
-    .of(Opcode.TaskManagementRequest)
-    .map(({ pdu }) => pdu)
-    .filter((pdu) => pdu.function === TaskFunction.TaskReassign);
+  tmfs(wire).filter((pdu) => pdu.function === TaskFunction.TaskReassign);
 const states = (r: WiresRig): string[] =>
   r.session.connections().map(({ cid, state }) => `${cid} ${state}`);
 
@@ -534,6 +532,85 @@ describe('a connection that the target says it drops (§11.9.1, event 2)', () =>
       });
     },
   );
+});
+
+describe('the time of a command whose connection is lost at recovery level 2', () => {
+  const options = {
+    params: { DefaultTime2Wait: 20 },
+    timeouts: { commandMs: 30_000, nopIntervalMs: 1_000_000 },
+  };
+
+  test('does not run out while it waits for another one, and begins anew there', async () => {
+    const r = await recovering(2, 2, { logout: 0, reassign: 0 }, options);
+    const into = Buffer.alloc(512);
+    const seen = r.read(into);
+    await settle();
+    await r.clock.advance(15_000);
+    r.wire(0).close();
+    await r.clock.advance(19_000);
+    expect(seen.state).toBe('pending');
+    expect(r.session.state).toBe('open');
+    await r.clock.advance(2000);
+    await settle();
+    expect(reassigns(r.wire(1))).toHaveLength(1);
+    await r.clock.advance(28_000);
+    expect(tmfs(r.wire(1))).toHaveLength(1);
+    r.wire(1).dataIn(r.commands(0)[0]!, pattern(512), { status: 0 });
+    await settle();
+    expect(seen.state).toBe('done');
+    expect(into.equals(pattern(512))).toBe(true);
+  });
+
+  test('runs out on the new one as on any other', async () => {
+    const r = await recovering(2, 2, { logout: 0, reassign: 0 }, options);
+    const seen = r.read(Buffer.alloc(512));
+    await settle();
+    r.wire(0).close();
+    await r.clock.advance(21_000);
+    await r.clock.advance(31_000);
+    expect(tmfs(r.wire(1)).map((pdu) => pdu.function)).toEqual([
+      TaskFunction.TaskReassign,
+      TaskFunction.AbortTask,
+    ]);
+    await settle();
+    expect(seen.state).toBe('terminated');
+  });
+
+  test('that had run out is given again: an abort on its way is lost with the connection', async () => {
+    const script: Script = { logout: 0, reassign: null };
+    const r = await recovering(2, 2, script, options);
+    const seen = r.read(Buffer.alloc(512));
+    await settle();
+    await r.clock.advance(31_000);
+    expect(tmfs(r.wire(0)).map((pdu) => pdu.function)).toEqual([TaskFunction.AbortTask]);
+    script.reassign = 0;
+    r.wire(0).close();
+    await r.clock.advance(21_000);
+    await settle();
+    expect(reassigns(r.wire(1))).toHaveLength(1);
+    r.wire(1).dataIn(r.commands(0)[0]!, pattern(512), { status: 0 });
+    await settle();
+    expect(seen.state).toBe('done');
+    expect(r.session.state).toBe('open');
+  });
+
+  test('does not run out for one that waits until there is a connection', async () => {
+    let refuse = true;
+    const r = await recovering(1, 2, { logout: null, reassign: 0 }, options, (_, index) => {
+      if (index > 0 && refuse) throw new Error('unreachable');
+    });
+    r.wire(0).close();
+    await settle();
+    const seen = r.read(Buffer.alloc(512));
+    await r.clock.advance(35_000);
+    expect(seen.state).toBe('pending');
+    refuse = false;
+    await r.clock.advance(2000);
+    await settle();
+    r.wire(1).dataIn(r.commands(1)[0]!, pattern(512), { status: 0 });
+    await settle();
+    expect(seen.state).toBe('done');
+  });
 });
 
 test('a reset waits until the target has what was sent over the other connections', async () => {

@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { Rng } from '../core/rng.ts';
+import { getsMoreTime } from './command-time.ts';
 import { CommandWindow } from './command-window.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
 import { ConnectionRecovery } from './connection-recovery.ts';
@@ -408,11 +409,8 @@ export class IscsiSession {
   }
 
   #onExpired(task: Task): void {
-    if (task.moved !== task.movedAtTimer) {
-      this.rearm(task); // it makes progress: a large transfer gets more time
-      return;
-    }
-    this.#control.ladder.expired(task);
+    if (getsMoreTime(this, task)) this.rearm(task);
+    else this.#control.ladder.expired(task);
   }
 
   /** For the control side: a task without a command, and what the tag of a rejected PDU stands for. */

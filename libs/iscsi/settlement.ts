@@ -36,10 +36,13 @@ export class Settlement {
     connection.outstandingBytes += task.edtl + COMMAND_BYTES;
   }
 
-  /** It belongs to another connection from now on (§7.2.2). */
+  /** It belongs to another connection from now on (§7.2.2), and has its time there. */
   reassign(task: Task, connection: Connection): void {
     this.#leave(task);
     this.assign(task, connection);
+    this.#wheel.disarm(task);
+    task.movedAtTimer = task.moved;
+    this.arm(task);
   }
 
   /** The command is answered; its owner hears of it once the socket holds no byte of it. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { execute } from './execute.ts';
 import { Opcode, TaskFunction, TmfResponse } from './pdu/opcodes.ts';
 import type { SessionTimeouts } from './session-options.ts';
 import { answerTmf } from './testing/control-script.ts';
@@ -127,6 +128,23 @@ describe('a command that makes no progress', () => {
     expect(r.session.state).toBe('open');
   });
 
+  test('does not go on like that for ever: the session ends, and its outcome is unknown', async () => {
+    const r = await laddered();
+    const seen = write(r, 0, pattern(1 << 20));
+    const command = await lastCommand(r);
+    let rounds = 0;
+    for (; rounds < 40 && r.session.state === 'open'; rounds++) {
+      await expire(r);
+      r.target.r2t(command, 8192 + rounds * 512, 512, { r2tSn: rounds });
+      await settle();
+      await answerTmf(r, TmfResponse.TaskDoesNotExist);
+      await r.clock.advance(300);
+    }
+    expect(rounds).toBe(17);
+    expect(seen.state).toBe('unknown');
+    expect(r.session.cause).toMatchObject({ code: 'ISCSI_COMMAND_TIMEOUT' });
+  });
+
   test('and is answered while the abort is on its way is simply done', async () => {
     const r = await laddered();
     const seen = write(r, 0, pattern(512));
@@ -200,6 +218,73 @@ describe('a command that makes no progress', () => {
     await r.clock.advance(2 * COMMAND_MS + 2000);
     expect(tmfs(r)).toHaveLength(1);
     expect(seen.state).toBe('unknown');
+  });
+
+  /** One byte or block after the other, just before the time is up each time; until the command is aborted. */
+  const drip = async (r: Rig, one: (i: number) => void): Promise<number> => {
+    for (let i = 0; i < 40; i++) {
+      await r.clock.advance(COMMAND_MS - 1000);
+      if (tmfs(r).length > 0) return i;
+      one(i);
+      await settle();
+    }
+    return 40;
+  };
+
+  test('is aborted when its data come drop by drop', async () => {
+    const r = await laddered();
+    read(r, 0, Buffer.alloc(8192));
+    const command = await lastCommand(r);
+    const drops = await drip(r, (i) =>
+      r.target.dataIn(command, pattern(1), { dataSn: i, offset: i, final: false }),
+    );
+    expect(drops).toBeLessThan(4);
+  });
+
+  test('is aborted when its data are asked for drop by drop', async () => {
+    const r = await laddered();
+    write(r, 0, pattern(1 << 20));
+    const command = await lastCommand(r);
+    const drops = await drip(r, (i) => r.target.r2t(command, 8192 + i * 512, 512, { r2tSn: i }));
+    expect(drops).toBeLessThan(4);
+  });
+
+  test('has a bounded time, also when it goes just fast enough', async () => {
+    const r = await laddered();
+    read(r, 0, Buffer.alloc(1 << 20));
+    const command = await lastCommand(r);
+    // A little more than a sixteenth in each time, of which some are a tick longer.
+    const bytes = 68 * 1024;
+    let sent = 0;
+    const drops = await drip(r, (i) => {
+      const length = Math.min(bytes, (1 << 20) - sent);
+      if (length === 0) return;
+      r.target.dataIn(command, pattern(length), { dataSn: i, offset: sent, final: false });
+      sent += length;
+    });
+    expect(sent).toBe(1 << 20);
+    expect(drops).toBeLessThan(24);
+  });
+
+  test('counts both directions of a bidirectional command', async () => {
+    const r = await laddered({}, (target) => {
+      target.wants = { ...target.wants, InitialR2T: true, ImmediateData: false };
+    });
+    const send = pattern(8192);
+    watch(execute(r.session, LUN, { cdb: Buffer.alloc(16), send, receiveBytes: 8192 }));
+    const command = await lastCommand(r);
+    let [sn, at] = [0, 0];
+    const drops = await drip(r, (i) => {
+      if (i < 8) r.target.r2t(command, i * 1024, 1024, { r2tSn: sn++ });
+      else if (i < 12) {
+        r.target.dataIn(command, pattern(1024), { dataSn: sn++, offset: at, final: false });
+        at += 1024;
+      }
+    });
+    expect(r.target.of(Opcode.DataOut)).toHaveLength(8);
+    expect(at).toBe(4096);
+    expect(drops).toBeGreaterThan(12);
+    expect(drops).toBeLessThan(16);
   });
 
   test('without an abort (abortMs 0) ends the session at once', async () => {

@@ -12,6 +12,9 @@ import type { Task } from './task-table.ts';
 /** After "task does not exist" the answer to the task may just be on its way; it has this long to come. */
 const RACE_MS = 200;
 
+/** Times that a command goes on which the target says it does not know, and asks for data of. */
+const SPARED_MAX = 16;
+
 /**
  * What is done about a command that makes no progress: ABORT TASK, then LOGICAL UNIT RESET, then TARGET WARM RESET, each
  * where its timeout allows it, and in the end the session is given up. The command counts as terminated only after an answer
@@ -104,6 +107,8 @@ export class AbortLadder {
       if (settled()) return false;
       if (bytesSent(task) !== sentBefore) {
         // tgt knows no task that waits for data, and executes it when they are there: it is anything but gone.
+        if (task.spared === SPARED_MAX) return false;
+        task.spared += 1;
         session.rearm(task);
         return true;
       }

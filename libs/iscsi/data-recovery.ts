@@ -146,6 +146,7 @@ export class DataRecovery {
   restartFromAck(snackTag: number): void {
     this.task.nextSn = this.ackedSn;
     this.task.moved = this.ackedBytes;
+    this.task.movedAtTimer = Math.min(this.task.movedAtTimer, this.ackedBytes);
     this.restart();
     this.snackTag = snackTag;
   }

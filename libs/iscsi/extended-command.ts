@@ -170,6 +170,5 @@ export function serveExtendedR2t(
   }
   extended.sent = countRequested(extended, extended.sent, offset, length, inRow, params);
   if (extended.send === null) task.moved = extended.sent;
-  else task.movedAtTimer = -1; // `moved` counts what it reads; this is progress too
   sendSequence(connection, task, data, ttt, offset, offset + length);
 }

@@ -10,7 +10,7 @@ export interface SessionTimeouts {
   readonly connectMs: number;
   /** The whole login on one portal. */
   readonly loginMs: number;
-  /** One command without any progress; then it is aborted. */
+  /** One command without a sixteenth of its data moved; then it is aborted (command-time.ts). */
   readonly commandMs: number;
   /** For the answer to that; then it goes on as below. 0: no ABORT TASK. */
   readonly abortMs: number;

@@ -1,7 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { isOrionError, type OrionError } from '../core/errors.ts';
 import type { Rng } from '../core/rng.ts';
-import { getsMoreTime } from './command-time.ts';
+import { bytesMoved, getsMoreTime } from './command-time.ts';
 import { CommandWindow } from './command-window.ts';
 import type { Connection, ConnectionHandler } from './connection.ts';
 import { ConnectionRecovery } from './connection-recovery.ts';
@@ -210,7 +210,7 @@ export class IscsiSession {
 
   /** A command that should have ended goes on: it has its time again. */
   rearm(task: Task): void {
-    task.movedAtTimer = task.moved;
+    task.movedAtTimer = bytesMoved(task);
     if (task.wheelSlot < 0) this.tasks.arm(task);
   }
 
@@ -288,7 +288,7 @@ export class IscsiSession {
   #sendOn(connection: Connection, task: Task, cmdSn: number): void {
     if (task.extended === null) sendCommand(connection, task, cmdSn, this.params);
     else sendExtendedCommand(connection, task, cmdSn, this.params);
-    task.movedAtTimer = task.moved;
+    task.movedAtTimer = bytesMoved(task);
   }
 
   /** Serves an R2T. `inRow`: its number was the next one. */

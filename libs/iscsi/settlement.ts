@@ -2,6 +2,7 @@ import { assert } from '../core/assert.ts';
 import type { Clock } from '../core/clock.ts';
 import type { OrionError } from '../core/errors.ts';
 import { TimerWheel } from '../core/timer-wheel.ts';
+import { bytesMoved } from './command-time.ts';
 import type { Connection } from './connection.ts';
 import { ControlRequest } from './control-request.ts';
 import { iscsiErrors } from './errors.ts';
@@ -41,7 +42,7 @@ export class Settlement {
     this.#leave(task);
     this.assign(task, connection);
     this.#wheel.disarm(task);
-    task.movedAtTimer = task.moved;
+    task.movedAtTimer = bytesMoved(task);
     this.arm(task);
   }
 

@@ -100,6 +100,8 @@ export class Task extends WheelEntry {
   extended: ExtendedCommand | null = null;
   /** How often the same command was sent again because the target did not take it in (§7.2.1). */
   retries = 0;
+  /** How often it went on after its time although the target said that there is no such command. */
+  spared = 0;
   /** R2Ts of it are not answered any more: the target wants no data for what it aborts (§4.2.3.4). */
   dataStopped = false;
   /** A request of the session that was given up: its number is not its own. */
@@ -200,6 +202,7 @@ export class TaskTable {
     task.firstSeq = 0;
     task.outSeq = 0;
     task.retries = 0;
+    task.spared = 0;
     task.dataStopped = false;
     task.pendingLoss = null;
     task.response = 0;

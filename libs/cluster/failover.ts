@@ -8,6 +8,9 @@ import { clusterErrors } from './errors.ts';
 const BACKOFF_MS_MIN = 100;
 const BACKOFF_MS_MAX = 5_000;
 
+/** Longest time to wait that a try is told of and that is kept. */
+const WAIT_MS_MAX = 30_000;
+
 /** I/O in flight on healthy paths gets this long to finish before the logical unit is reset under it. */
 const QUIESCE_MS = 1_000;
 
@@ -95,6 +98,7 @@ export class Failover {
     const state = { mustFence, attempt: 0, onFenced };
     try {
       while (!signal.aborted) {
+        let waitMs = 0;
         try {
           mine.again = false;
           await this.#attempt(slot, state);
@@ -106,11 +110,14 @@ export class Failover {
           if (signal.aborted) return;
           if (isFatal(error)) return onFatal(error);
           onFailed(slot, error);
+          waitMs = namedWaitMs(error);
         }
-        state.attempt += 1;
+        // One that comes too early is no reason to ask another worker.
+        if (waitMs === 0) state.attempt += 1;
         const grown = Math.max(0, state.attempt - 1 - (this.#options.quickTries ?? 0));
         const pauseMs = Math.min(BACKOFF_MS_MIN * 2 ** grown, BACKOFF_MS_MAX);
-        await sleep(clock, pauseMs * (0.5 + rng.float() / 2), signal).catch(() => {});
+        const pause = Math.max(waitMs, pauseMs * (0.5 + rng.float() / 2));
+        await sleep(clock, pause, signal).catch(() => {});
       }
     } finally {
       this.#running.delete(slot);
@@ -184,4 +191,10 @@ export class Failover {
 /** A refusal by a worker or the bus says nothing about the portal. */
 function mayTryOtherPortal(error: unknown): boolean {
   return isOrionError(error) && (error.code.startsWith('ISCSI_') || error.code.startsWith('SCSI_'));
+}
+
+/** The target ended the session and wants to be left alone before the next login: by any worker (RFC 7143 §11.9.1). */
+function namedWaitMs(error: unknown): number {
+  const waitMs = isOrionError(error) ? error.fields.waitMs : undefined;
+  return typeof waitMs === 'number' ? Math.min(waitMs, WAIT_MS_MAX) : 0;
 }

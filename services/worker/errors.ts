@@ -21,6 +21,11 @@ export const workerErrors = defineErrors('worker', {
     hint: 'Start more workers, or raise iscsi.session_max_count.',
     outcome: 'not-executed',
   },
+  WORKER_TARGET_WAITS: {
+    text: 'the target ended the session and named a time before which it wants no other login',
+    hint: 'Nothing needs to be done: the login follows when the time is over.',
+    outcome: 'not-executed',
+  },
   WORKER_RESET_ELSEWHERE: {
     text: 'the logical unit was reset through another path while commands were outstanding on this one',
     hint: 'The path is fenced and comes back by itself.',

@@ -7,6 +7,7 @@ import { errorText } from '#core/errors.ts';
 import { seededRng } from '#core/rng.ts';
 import type { IscsiLun } from '#iscsi/lun.ts';
 import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
+import { type FakeTarget, settle } from '#iscsi/testing/fake-target.ts';
 import { FakeUnit } from '#iscsi/testing/fake-unit.ts';
 import { FakeWires } from '#iscsi/testing/fake-wires.ts';
 import { TARGET_NAME, targetFixture } from '#testkit/target-fixture.ts';
@@ -202,4 +203,98 @@ test('a seal ends a session that is recovering, instead of waiting for it', asyn
   const reply = await table.seal({ volume: 'vol1', epoch: 2, timeoutMs: 1000 });
   expect(session.cause).toMatchObject({ code: 'LINK_EPOCH_STALE' });
   expect(reply).toMatchObject({ slots: [], inflight: 0 });
+});
+
+describe('a target that ends a session and names a time to wait (§11.9.1)', () => {
+  async function ended(parameter2: number, setUp: (wire: FakeTarget, index: number) => void) {
+    const clock = new VirtualClock();
+    const net = new FakeWires();
+    net.setUp = (wire, index) => {
+      const unit = new FakeUnit(wire);
+      wire.onPdu = ({ pdu }) => {
+        if (pdu.opcode === Opcode.ScsiCommand) unit.answer(pdu);
+      };
+      setUp(wire, index);
+    };
+    const text = `[[targets]]\nname = "${TARGET_NAME}"\nportals = ["fake:3260"]`;
+    const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
+    let incarnation = 0;
+    const kv = {
+      get: async () => ({ key: '', revision: 1, value: recordOf('fake:3260', incarnation) }),
+    };
+    const table = new SlotTable({
+      worker: 'w0',
+      workerIncarnation: 'x',
+      cluster: 'test',
+      logins: new TargetLogins({ config, network: net, env: {} }),
+      sessionsMax: 4,
+      connectTimeoutMs: 1000,
+      clock,
+      rng: seededRng(1),
+      pool: sharedPool,
+      records: async () => kv as unknown as KeyValue,
+      onSessionLost: () => {},
+    });
+    const claim = (): Promise<ClaimReply> => {
+      incarnation += 1;
+      return table.claim(claimOf('fake:3260', incarnation, clock));
+    };
+    const drop = (wire: FakeTarget, event: number): void => {
+      const numbers = wire.numbers(true);
+      const parameters = { parameter1: 0, parameter2, parameter3: 0 };
+      const { AsyncMessage: opcode } = Opcode;
+      wire.send({ opcode, lun: Buffer.alloc(8), ...numbers, event, vendorCode: 0, ...parameters });
+    };
+    return { clock, net, table, claim, drop };
+  }
+
+  test.each([
+    [2, 5, 5000],
+    [3, 5, 5000],
+    [3, 3600, 30_000],
+  ])(
+    'by event %i with %i s gets no login of that slot for %i ms',
+    async (event, seconds, waitMs) => {
+      const { clock, net, table, claim, drop } = await ended(seconds, () => {});
+      await claim();
+      drop(net.wires[0]!, event);
+      await settle();
+      expect(table.heldCount).toBe(0);
+      await clock.advance(1000);
+      await expect(claim()).rejects.toMatchObject({
+        code: 'WORKER_TARGET_WAITS',
+        outcome: 'not-executed',
+        fields: { waitMs: waitMs - 1000 },
+      });
+      await clock.advance(waitMs - 1001);
+      await expect(claim()).rejects.toMatchObject({ fields: { waitMs: 1 } });
+      expect(net.wires).toHaveLength(1);
+      await clock.advance(1);
+      expect(await claim()).toMatchObject({ portal: 'fake:3260' });
+    },
+  );
+
+  test('while the unit is still being looked at gets none either', async () => {
+    const { clock, net, claim, drop } = await ended(5, (wire, index) => {
+      if (index > 0) return;
+      wire.onPdu = ({ pdu }) => {
+        if (pdu.opcode === Opcode.ScsiCommand) drop(wire, 3);
+      };
+    });
+    await expect(claim()).rejects.toThrow();
+    await expect(claim()).rejects.toMatchObject({ code: 'WORKER_TARGET_WAITS' });
+    await clock.advance(5000);
+    await claim();
+    expect(net.wires).toHaveLength(2);
+  });
+
+  test('is logged in to again at once when the connection ends without a word', async () => {
+    const { net, table, claim } = await ended(5, () => {});
+    await claim();
+    net.wires[0]!.close();
+    await settle();
+    expect(table.heldCount).toBe(0);
+    await claim();
+    expect(net.wires).toHaveLength(2);
+  });
 });

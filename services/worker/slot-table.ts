@@ -25,6 +25,7 @@ import { AccessState } from '#multipath/access.ts';
 import type { PathDevice } from '#multipath/path.ts';
 import type { BufferPool } from '#wire/buffer-pool.ts';
 import { workerErrors } from './errors.ts';
+import { LoginWaits } from './login-waits.ts';
 import type { TargetLogins } from './target-logins.ts';
 
 /** How often a seal looks whether the older epoch has drained. */
@@ -87,10 +88,12 @@ export class SlotTable implements PathHost {
   readonly #epochs = new Map<string, number>();
   /** Newest claim seen per slot. Incarnations count within an epoch: records that were lost begin again. */
   readonly #claims = new Map<string, { readonly epoch: number; readonly incarnation: number }>();
+  readonly #waits: LoginWaits;
   #nextHandle = 1;
 
   constructor(options: SlotTableOptions) {
     this.#options = options;
+    this.#waits = new LoginWaits(options.clock);
   }
 
   open(handle: number, incarnation: number, epoch: number): PathDevice {
@@ -126,6 +129,7 @@ export class SlotTable implements PathHost {
     if (this.#held.size >= this.#options.sessionsMax) {
       throw workerErrors.make('WORKER_SLOTS_MAX', { fields });
     }
+    this.#waits.check(key, fields);
     await this.#confirm(request);
     this.#checkNewest(key, request);
     const opened = await this.#login(request);
@@ -208,6 +212,7 @@ export class SlotTable implements PathHost {
       });
       return { session, lun, portal };
     } catch (error) {
+      this.#waits.note(slotKey(request.volume, slot), session.cause);
       session.destroy(error as Error);
       throw error;
     }
@@ -220,6 +225,7 @@ export class SlotTable implements PathHost {
     this.#held.set(key, held);
     this.#byHandle[handle] = held;
     session.onClosed((cause) => {
+      this.#waits.note(key, cause);
       // One that we let go of ourselves is not lost.
       if (this.#held.get(key) === held) this.#options.onSessionLost(held, cause);
       this.#forget(key, held);

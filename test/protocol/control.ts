@@ -60,8 +60,24 @@ export const controlRows: Group = {
     ),
     doneHere(
       ['G07', '§7.1.4.3, §11.9.1', 'PP'],
-      'A target that drops the connection or the session ends it; the times that it names are kept.',
+      'A target that drops a connection ends that one, and the session where nothing else is left of it; one that drops all ends the session. The times that it names are kept by the recovery and by the next login, up to 30 s of waiting; a longer wait ends the session instead.',
       ['libs/iscsi/async-events.test.ts', 'end the session and say how long to wait'],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        '%s has its commands go on after the time to wait that goes with it',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'keeps the times that are named once its end was noticed already',
+      ],
+      [
+        'services/worker/slot-table.test.ts',
+        'by event %i with %i s gets no login of that slot for %i ms',
+      ],
+      [
+        'libs/cluster/failover.test.ts',
+        'a try that comes too early for the target is made again when its time is over, at the same worker',
+      ],
     ),
     doneHere(
       ['G08', '§11.9.1', 'YP'],

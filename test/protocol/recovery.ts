@@ -20,12 +20,20 @@ export const recovery: Group = {
     ),
     done(
       ['H02', '§7.1.4.4', 'PY'],
-      'A lost session is opened anew under its ISID; commands are sent again only when it is certain that the old ones cannot act any more.',
+      'A lost session is opened anew under its ISID; commands are sent again only when it is certain that the old ones cannot act any more. A time to wait that the target names is kept, up to 30 s. A deviation: DefaultTime2Wait is not waited for when a session is lost without a word. It protects a target from a storm of reassignments, of which there are none here, and the login begins the fence that held writes wait for.',
       [
         tgt,
         'a login with the same ISID ends the older session; its commands are unknown or done, never silent',
       ],
       [multipath, 'is not acknowledged before its old attempt is fenced, then it is sent again'],
+      [
+        'services/worker/slot-table.test.ts',
+        'by event %i with %i s gets no login of that slot for %i ms',
+      ],
+      [
+        'services/worker/slot-table.test.ts',
+        'is logged in to again at once when the connection ends without a word',
+      ],
     ),
     done(
       ['H03', 'SAM-5, practice', 'NP'],

@@ -25,7 +25,7 @@ export function onAsyncMessage(
       return;
     case AsyncEvent.LogoutRequested:
       control.emit({ kind: 'logout-requested' });
-      control.logoutForTarget(message.parameter3 * 1000);
+      control.logoutForTarget(on.channel.connection, message.parameter3 * 1000);
       return;
     case AsyncEvent.ConnectionDropped:
       onConnectionDropped(control, on, message);

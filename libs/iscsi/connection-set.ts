@@ -15,6 +15,12 @@ import type { LoginHooks, LoginPlace } from './session-login.ts';
 const PAUSE_MS_MIN = 200;
 const PAUSE_MS_MAX = 20_000;
 
+/** In full feature phase, and without a logout on its way. */
+const WORKING: ReadonlySet<ConnectionState> = new Set([
+  ConnectionState.LoggedIn,
+  ConnectionState.LogoutRequested,
+]);
+
 /** How a session opens more connections. */
 export interface ConnectionOpener {
   /** All of one target portal group. */
@@ -190,7 +196,7 @@ export class ConnectionSet {
     this.#stopOpening();
     for (const member of this.#members) {
       member.keepalive?.stop();
-      if (member.state === ConnectionState.LoggedIn) member.step('logout');
+      if (WORKING.has(member.state)) member.step('logout');
     }
   }
 

@@ -46,6 +46,48 @@ describe('a session with several connections', () => {
     expect(r.net.wires).toHaveLength(2);
   });
 
+  test('shows which connection the target wants logged out, until it is (§8.1.3)', async () => {
+    const r = await wires(2);
+    const seen = r.read(Buffer.alloc(512));
+    await settle();
+    const wire = r.wire(1);
+    const ask = () =>
+      wire.send({
+        opcode: Opcode.AsyncMessage,
+        lun: Buffer.alloc(8),
+        ...wire.numbers(true),
+        event: 1,
+        vendorCode: 0,
+        parameter1: 0,
+        parameter2: 0,
+        parameter3: 5,
+      });
+    ask();
+    await settle();
+    expect(states(r.session)).toEqual(['0 LOGGED_IN', '1 LOGOUT_REQUESTED']);
+    ask();
+    await settle();
+    expect(states(r.session)[1]).toBe('1 LOGOUT_REQUESTED');
+    r.wire(0).dataIn(r.commands(0)[0]!, pattern(512), { status: 0 });
+    await r.clock.advance(100);
+    expect(seen.state).toBe('done');
+    expect(states(r.session)).toEqual(['0 IN_LOGOUT', '1 IN_LOGOUT']);
+    ask();
+    await settle();
+    expect(states(r.session)[1]).toBe('1 IN_LOGOUT');
+    const [logout] = r.wire(0).of(Opcode.LogoutRequest);
+    r.wire(0).send({
+      opcode: Opcode.LogoutResponse,
+      response: 0,
+      itt: logout!.pdu.itt,
+      ...r.wire(0).numbers(true),
+      time2Wait: 0,
+      time2Retain: 0,
+    });
+    await settle();
+    expect(states(r.session)).toEqual(['0 FREE', '1 FREE']);
+  });
+
   test('spreads over the portals it was given', async () => {
     const portals = ['a', 'b'].map((host) => ({ kind: 'tcp' as const, host, port: 3260 }));
     const r = await wires(3, () => {}, { portals });

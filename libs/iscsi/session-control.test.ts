@@ -95,6 +95,14 @@ describe('what the target says by itself', () => {
     expect(seen.state).toBe('unknown');
   });
 
+  test('event 1 does no harm when whoever hears of it ends the session', async () => {
+    const r = await rig();
+    r.session.onEvent(() => r.session.destroy(new Error('over')));
+    async_(r, 1);
+    await settle();
+    expect(r.session.cause?.message).toBe('over');
+  });
+
   test.each([1])(
     'event %i lets what was sent finish, takes nothing new, and logs out',
     async (event) => {

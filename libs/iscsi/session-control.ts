@@ -196,11 +196,13 @@ export class SessionControl {
     }
   }
 
-  /** Lets what was sent come to its end, within bounds, then logs out as the target wishes (§11.9.1, event 1). */
-  logoutForTarget(withinMs: number): void {
+  /** Lets what was sent come to its end, within bounds, then logs out as the target wishes on `connection` (§11.9.1, event 1). */
+  logoutForTarget(connection: Connection, withinMs: number): void {
+    const { session } = this;
+    if (session.state === 'closed') return; // by whoever heard of the request
+    session.members.of(connection).step('logoutRequested');
     if (this.#loggingOut) return;
     this.#loggingOut = true;
-    const { session } = this;
     session.beginClosing();
     const cause = iscsiErrors.make('ISCSI_DROPPED_BY_TARGET', {
       message: 'the target asked for a logout',

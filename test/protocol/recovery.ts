@@ -192,6 +192,10 @@ export const recovery: Group = {
       'Connections and sessions go through the states of the RFC by one table, and show them.',
       [
         'libs/iscsi/connections.test.ts',
+        'shows which connection the target wants logged out, until it is (§8.1.3)',
+      ],
+      [
+        'libs/iscsi/connections.test.ts',
         'adds them under its ISID and TSIH, each with a CID of its own, and says only what is per connection',
       ],
       [

@@ -19,6 +19,7 @@ import { openSession } from './open-session.ts';
 import { LoginStage, Opcode } from './pdu/opcodes.ts';
 import { openOptions } from './testing/fake-session.ts';
 import { FakeTarget } from './testing/fake-target.ts';
+import { wires } from './testing/fake-wires.ts';
 import { parseText, type TextPair } from './text.ts';
 
 const OURS = 'initiator-secret';
@@ -368,8 +369,10 @@ describe('a login with CHAP', () => {
   });
 
   /** A target that answers the security stage word for word; its operational stage is the usual one. */
-  function scripted(answers: readonly (readonly [transit: boolean, pairs: readonly TextPair[]])[]) {
-    const target = new FakeTarget();
+  function scripted(
+    answers: readonly (readonly [transit: boolean, pairs: readonly TextPair[]])[],
+    target = new FakeTarget(),
+  ) {
     let at = 0;
     target.onLogin = (request) => {
       if (request.csg !== LoginStage.Security) return false;
@@ -436,6 +439,24 @@ describe('a login with CHAP', () => {
     const error = await open(target, options({ mutual }));
     expect(error?.message).toMatch(text);
     expect(target.destroyed).not.toBeNull();
+  });
+
+  test('is done with one method and under one name on all connections of a session (§9.2)', async () => {
+    const answers: Parameters<typeof scripted>[0] = [
+      [false, METHOD],
+      [false, asked()],
+      [true, []],
+    ];
+    const authentication = options();
+    const r = await wires(3, (wire) => scripted(answers, wire), { authentication });
+    expect(r.session.connections().map(({ state }) => state)).toEqual(Array(3).fill('LOGGED_IN'));
+    for (const wire of r.net.wires) {
+      const said = wire.of(Opcode.LoginRequest).flatMap(({ data }) => parseText(data).pairs!);
+      const ofKey = (name: string) => said.filter(([key]) => key === name).map(([, text]) => text);
+      expect(ofKey('AuthMethod')).toEqual(['CHAP']);
+      expect(ofKey('InitiatorName')).toEqual(['iqn.2026-11.lab:me']);
+      expect(ofKey('CHAP_N')).toEqual([authentication.user]);
+    }
   });
 
   test('asks to go on with its last word', async () => {

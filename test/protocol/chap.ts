@@ -48,7 +48,7 @@ export const chapRows: Group = {
     ),
     doneHere(
       ['C07', '§9.2.1', 'NP'],
-      'An answer that our own secret makes is refused, a challenge of the target is never ours, and a challenge that we issued anywhere is not answered.',
+      'An answer that our own secret makes is refused, a challenge of the target is never ours, and a challenge that we issued in this process is not answered.',
       [chap, 'refuses the answer that our own secret makes (§9.2.1)'],
       [chap, 'never asks what the target has asked (§9.2.1)'],
       [chap, 'answers no challenge that it has issued on another connection (§9.2.1)'],
@@ -72,7 +72,8 @@ export const chapRows: Group = {
         'libs/iscsi/connections.test.ts',
         'adds them under its ISID and TSIH, each with a CID of its own, and says only what is per connection',
       ],
-      ['libs/iscsi/chap.test.ts', 'opens a session with %s, one way and mutual, and lists targets'],
+      [chap, 'is done with one method and under one name on all connections of a session (§9.2)'],
+      [chap, 'opens a session with %s, one way and mutual, and lists targets'],
       [
         'libs/iscsi/login-keys.test.ts',
         'of a connection that joins a session end in the authentication method of the session (§9.2)',

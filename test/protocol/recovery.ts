@@ -123,7 +123,23 @@ export const recovery: Group = {
       ],
       [
         'libs/iscsi/connection-recovery.test.ts',
+        'keeps the times that are named once its end was noticed already',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'is waited for no longer than the target keeps its commands',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
         'takes what comes right behind the answer to the reassignment',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'ends the session when a reassignment is not answered, or the time of the target is over',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        'does not run out while it waits for another one, and begins anew there',
       ],
     ),
     doneHere(
@@ -169,6 +185,10 @@ export const recovery: Group = {
       [
         'libs/iscsi/connection-recovery.test.ts',
         'has its commands go on over another one, and nobody hears of it',
+      ],
+      [
+        'libs/iscsi/connection-recovery.test.ts',
+        '%s has its commands go on after the time to wait that goes with it',
       ],
     ),
     done(

@@ -55,6 +55,10 @@ export const scsiRows: Group = {
         'knows the unit by %s, of those that are of the unit itself (I04)',
       ],
       ['test/interop/iscsi-istgt.test.ts', 'LUNs have their identity, size and block length'],
+      [
+        'test/faults/replaced-unit.test.ts',
+        'no write reaches another unit behind the same LUN, and a write that waits goes to its own',
+      ],
     ),
     done(
       ['I05', 'practice', 'YN'],
@@ -307,8 +311,9 @@ export const scsiRows: Group = {
     ]),
     done(
       ['I26', 'practice', 'PY'],
-      'A command has longer than it takes to notice that a target is silent, and one that makes progress has more time.',
+      'A command has longer than it takes to notice that a target is silent, and one that makes progress has more time, within a bound.',
       ['libs/iscsi/session.test.ts', 'a command that makes progress gets more time'],
+      ['libs/iscsi/abort-ladder.test.ts', 'is aborted when its data come drop by drop'],
     ),
   ],
 };

@@ -73,10 +73,15 @@ export const sequencing: Group = {
       [rules, 'task tags do not repeat while a task lives, and are never all ones'],
       [control, 'one that is not answered in time fails, and its late answer does no harm'],
     ),
-    done(['E10', '§7.13', 'YY'], 'An answer to nothing, or of the wrong kind, ends the session.', [
-      'libs/iscsi/violations.test.ts',
-      '%s ends the session with that cause',
-    ]),
+    done(
+      ['E10', '§7.13', 'YY'],
+      'An answer to nothing, or of the wrong kind, ends the session; so do data and R2Ts for a request that is no command.',
+      ['libs/iscsi/violations.test.ts', '%s ends the session with that cause'],
+      [
+        'libs/iscsi/violations.test.ts',
+        '%s under the tag of a ping, in the place of a %s that is done, ends the session at recovery level %i (§7.13)',
+      ],
+    ),
     doneHere(
       ['E11', '§7.2.1', 'NN'],
       'A command is sent again under its own numbers only to close a gap that the target has.',

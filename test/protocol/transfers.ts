@@ -48,16 +48,31 @@ export const transfers: Group = {
     ),
     done(
       ['F06', '§11.8', 'NY'],
-      'An R2T has to be for a write that is there, in its turn, for 1 to MaxBurstLength bytes inside the command, with a tag.',
+      'An R2T has to be for a write that is there, in its turn, for 1 to MaxBurstLength bytes inside the command that begin where the last one ended, with a tag.',
       [violations, TOLD],
+      ['libs/iscsi/extended-command.test.ts', 'with an R2T %s ends the session'],
+      ['libs/iscsi/retransmission.test.ts', 'is not asked for bytes beyond those that come next'],
     ),
     done(
       ['F07', '§11.8, §13.17', 'PY'],
-      'Several R2Ts of one command are answered in the order of arrival.',
+      'Several R2Ts of one command are answered in the order of arrival; a recovery R2T may ask for bytes again. GOOD before every byte was asked for is an error.',
       [transfer, 'answers several R2T of one command in the order of arrival'],
       [
         'libs/iscsi/retransmission.test.ts',
         'asks for an R2T that is missing, and serves one that comes twice once',
+      ],
+      ['libs/iscsi/retransmission.test.ts', 'sends again what a recovery R2T asks for'],
+      [
+        'libs/iscsi/retransmission.test.ts',
+        'is short where the R2T that was missing asks for less than the gap',
+      ],
+      [
+        'libs/iscsi/retransmission.test.ts',
+        'are served until every byte was sent at level %i, and GOOD before that is short',
+      ],
+      [
+        'libs/iscsi/extended-command.test.ts',
+        'takes no GOOD for data that were not asked for, unless a residual says so',
       ],
     ),
     done(

@@ -26,6 +26,11 @@ function path(slot: number, addedMs: number): PathEntry {
   return new PathEntry(slot, new ScriptedPath(`${slot}`, CAPS), meta, addedMs);
 }
 
+/** A change is acknowledged at once, over a path that lives. */
+function wrote(): void {
+  watch.wrote(path(0, 0), watch.doubts);
+}
+
 /** What a flush that begins and ends now would be told. */
 function flush(): boolean {
   return watch.complete(watch.begin());
@@ -39,7 +44,7 @@ describe('the watch over the cache of the target', () => {
   test('the loss of the only path puts what was not flushed in doubt, once', () => {
     const only = path(0, 0);
     watch.add(only);
-    watch.wrote();
+    wrote();
     expect(watch.remove(only)).toBe(true);
     expect(watch.lossPending).toBe(true);
     watch.add(path(0, 10));
@@ -53,7 +58,7 @@ describe('the watch over the cache of the target', () => {
     watch.add(a);
     watch.add(b);
     watch.answered(a, 1);
-    watch.wrote();
+    wrote();
     expect(watch.remove(a)).toBe(false);
     expect(flush()).toBe(true);
   });
@@ -61,7 +66,7 @@ describe('the watch over the cache of the target', () => {
   test('a new session is no witness, so its old neighbour that never answered again takes the proof with it', () => {
     const [old, fresh] = [path(0, 0), path(1, 100)];
     watch.add(old);
-    watch.wrote();
+    wrote();
     // The target has restarted; the network between it and the old path is cut, so that one seems to be well.
     watch.add(fresh);
     watch.answered(fresh, 120);
@@ -85,7 +90,7 @@ describe('the watch over the cache of the target', () => {
   test('a flush that no witness can carry counts as one after a loss', () => {
     const [old, fresh] = [path(0, 0), path(1, 100)];
     watch.add(old);
-    watch.wrote();
+    wrote();
     watch.add(fresh);
     const mark = watch.begin();
     expect(watch.forFlush([fresh], [fresh])).toEqual([fresh]);
@@ -95,7 +100,7 @@ describe('the watch over the cache of the target', () => {
   test('what was flushed before is not in doubt', () => {
     const only = path(0, 0);
     watch.add(only);
-    watch.wrote();
+    wrote();
     expect(flush()).toBe(true);
     expect(watch.remove(only)).toBe(false);
   });
@@ -113,7 +118,7 @@ describe('the watch over the cache of the target', () => {
     const [a, b] = [path(0, 0), path(1, 1)];
     watch.add(a);
     watch.add(b);
-    watch.wrote();
+    wrote();
     expect(watch.unproven).toBe(false);
     expect(watch.remove(a)).toBe(false);
     expect(watch.remove(b)).toBe(false);

@@ -16,6 +16,10 @@ export class CacheWatch {
   readonly #live = new Set<PathEntry>();
   /** Live paths that are no witnesses yet. */
   #unproven = 0;
+  /** How often the cache was in doubt, whether or not anything unflushed stood in it then. */
+  #doubts = 0;
+  /** `#doubts` after the last reset that the target told of. */
+  #resetDoubt = 0;
 
   /** `mayBeLost`: what a former owner of the volume had acknowledged may be gone. */
   constructor(volatileCache: boolean, mayBeLost: boolean) {
@@ -36,8 +40,22 @@ export class CacheWatch {
     return this.#guard.lossPending;
   }
 
-  wrote(): void {
+  /** To be remembered with every change that is sent; see `wrote`. */
+  get doubts(): number {
+    return this.#doubts;
+  }
+
+  /**
+   * A change was acknowledged that was sent over `entry` after `doubts` doubts. True when it may be gone already: the
+   * answer of a lost path comes with the news of the loss, or after it, and that of a unit that was reset may be from
+   * before. Of a path that lives the session has outlived every loss of a witness. FUA is no exception: at worst one
+   * flush fails without need.
+   */
+  wrote(entry: PathEntry, doubts: number): boolean {
     this.#guard.wrote();
+    if (doubts === this.#doubts) return false;
+    const newest = this.#live.has(entry) ? this.#resetDoubt : this.#doubts;
+    return newest > doubts && this.#guard.cacheMayBeLost();
   }
 
   begin(): FlushMark {
@@ -48,7 +66,10 @@ export class CacheWatch {
     return this.#guard.complete(mark);
   }
 
-  cacheMayBeLost(): boolean {
+  /** The target told of a reset that is not ours. True when acknowledged writes may be gone that nobody was told of. */
+  wasReset(): boolean {
+    this.#doubts += 1;
+    this.#resetDoubt = this.#doubts;
     return this.#guard.cacheMayBeLost();
   }
 
@@ -119,6 +140,7 @@ export class CacheWatch {
   #broken(): boolean {
     for (const entry of this.#live) entry.witness = true;
     this.#unproven = 0;
+    this.#doubts += 1;
     return this.#guard.cacheMayBeLost();
   }
 }

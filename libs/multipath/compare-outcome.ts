@@ -1,8 +1,11 @@
 import { assert } from '../core/assert.ts';
 
+/** The result of a COMPARE AND WRITE that took effect. */
+export const COMPARED_EQUAL = -1;
+
 export type CompareOutcome =
   | { readonly kind: 'retry' }
-  /** -1: it took effect; else the offset of the first byte that differs from what was expected. */
+  /** COMPARED_EQUAL, or the offset of the first byte that differs from what was expected. */
   | { readonly kind: 'result'; readonly result: number };
 
 /**
@@ -15,7 +18,7 @@ export function resolveCompareAndWrite(
   replacement: Buffer,
 ): CompareOutcome {
   assert(found.length === replacement.length, 'the whole range was read back');
-  if (found.equals(replacement)) return { kind: 'result', result: -1 };
+  if (found.equals(replacement)) return { kind: 'result', result: COMPARED_EQUAL };
   if (found.equals(expected)) return { kind: 'retry' };
   let at = 0;
   while (found[at] === expected[at]) at += 1;

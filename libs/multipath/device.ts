@@ -9,7 +9,7 @@ import { assert } from '../core/assert.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
 import { isOrionError, type OrionError } from '../core/errors.ts';
 import { CacheWatch } from './cache-watch.ts';
-import { resolveCompareAndWrite } from './compare-outcome.ts';
+import { COMPARED_EQUAL, resolveCompareAndWrite } from './compare-outcome.ts';
 import { multipathErrors } from './errors.ts';
 import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
 import type { PathDevice, UnitAttention } from './path.ts';
@@ -32,6 +32,8 @@ const LOST_DRAIN_MS = 30_000;
 const ASC_POWER_ON_OR_RESET = 0x29;
 
 const NO_WITNESS = 'no path was left that would know of a restart of the target';
+const ACKNOWLEDGED_LATE =
+  'a write was acknowledged when its path was lost, or its unit reset, already';
 
 /** How often time limits of waiting requests and idle paths are looked at. */
 const TICK_MS = 250;
@@ -259,31 +261,10 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     request.path = path;
     request.attempts += 1;
     request.sentMs = this.#clock.nowMs();
+    request.doubts = this.#cache.doubts;
     path.begin(request.length);
     if (request.io.trace !== undefined) request.openSpan();
-    this.#send(path.device, request).then(request.ok, request.fail);
-  }
-
-  #send(device: PathDevice, request: IoRequest): Promise<RequestResult> {
-    const io = request.attemptIo;
-    switch (request.kind) {
-      case RequestKind.Read:
-        return device.read(request.offset, request.buffer, io);
-      case RequestKind.Write:
-        return device.write(request.offset, request.buffer, request.flags, io);
-      case RequestKind.Flush:
-        return device.flush(io);
-      case RequestKind.Trim:
-        return device.trim(request.offset, request.length, request.flags, io);
-      case RequestKind.Zeroes:
-        return device.writeZeroes(request.offset, request.length, request.flags, io);
-      case RequestKind.Extents:
-        return device.extents(request.offset, request.length, io);
-      case RequestKind.CompareAndWrite: {
-        const { offset, expected, buffer } = request;
-        return device.compareAndWrite(offset, expected, buffer, io);
-      }
-    }
+    request.sendTo(path.device).then(request.ok, request.fail);
   }
 
   succeeded(request: IoRequest, result: RequestResult): void {
@@ -298,10 +279,15 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     if (request.changes) {
       path.writes += 1;
       this.#lock.release(request);
-      this.#cache.wrote();
+      this.#acknowledged(path, request.doubts);
     } else path.reads += 1;
     this.#paths.ended(path);
     request.resolve(result);
+  }
+
+  /** A change is done: it stands in the target's cache, if that has lived since `doubts` was read. */
+  #acknowledged(path: PathEntry, doubts: number): void {
+    if (this.#cache.wrote(path, doubts)) this.#tellOfCache(ACKNOWLEDGED_LATE);
   }
 
   failed(request: IoRequest, error: unknown): void {
@@ -346,11 +332,13 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     if (request.settled) return this.#unlock(request);
     if (request.kind !== RequestKind.CompareAndWrite) return this.dispatch(request);
     const scratch = Buffer.allocUnsafe(request.length);
+    const { doubts } = this.#cache;
     this.read(request.offset, scratch, request.io).then(
       () => {
         const outcome = resolveCompareAndWrite(scratch, request.expected, request.buffer);
         if (outcome.kind === 'retry') return this.dispatch(request);
         this.#unlock(request);
+        if (outcome.result === COMPARED_EQUAL) this.#acknowledged(request.path!, doubts);
         request.resolve(outcome.result);
       },
       (error) => this.#finish(request, error),
@@ -397,7 +385,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#release();
     this.#event('attention', entry, attention.text);
     if (attention.asc !== ASC_POWER_ON_OR_RESET) return;
-    if (entry.resetAtMs !== NO_RESET || !this.#cache.cacheMayBeLost()) return;
+    if (entry.resetAtMs !== NO_RESET || !this.#cache.wasReset()) return;
     this.#tellOfCache(`the target reported: ${attention.text}`);
   }
 

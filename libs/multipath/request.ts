@@ -1,5 +1,6 @@
 import type { IoContext } from '../block/device.ts';
 import { type OpenSpan, openSpan, type SpanAttributes } from '../core/trace-channels.ts';
+import type { PathDevice } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
 import type { RangeHolder } from './range-lock.ts';
 
@@ -47,6 +48,8 @@ export class IoRequest implements RangeHolder {
   attempts = 0;
   /** When the running attempt began. */
   sentMs = 0;
+  /** `CacheWatch.doubts` then. */
+  doubts = 0;
   /** When waiting for a path ends in an error; set when it begins to wait. */
   giveUpMs = 0;
   path: PathEntry | null = null;
@@ -88,9 +91,26 @@ export class IoRequest implements RangeHolder {
     return this.kind >= RequestKind.Write;
   }
 
-  /** What goes down to the path. */
-  get attemptIo(): IoContext {
-    return this.span === undefined ? this.io : { ...this.io, trace: this.span };
+  /** One attempt. */
+  sendTo(device: PathDevice): Promise<RequestResult> {
+    const { offset, length, buffer, flags, expected } = this;
+    const io = this.span === undefined ? this.io : { ...this.io, trace: this.span };
+    switch (this.kind) {
+      case RequestKind.Read:
+        return device.read(offset, buffer, io);
+      case RequestKind.Write:
+        return device.write(offset, buffer, flags, io);
+      case RequestKind.Flush:
+        return device.flush(io);
+      case RequestKind.Trim:
+        return device.trim(offset, length, flags, io);
+      case RequestKind.Zeroes:
+        return device.writeZeroes(offset, length, flags, io);
+      case RequestKind.Extents:
+        return device.extents(offset, length, io);
+      case RequestKind.CompareAndWrite:
+        return device.compareAndWrite(offset, expected, buffer, io);
+    }
   }
 
   /** What a span says of this I/O. */

@@ -73,6 +73,11 @@ export class CacheWatch {
     return this.#guard.cacheMayBeLost();
   }
 
+  /** The doubt that it began with is over: what a former owner had acknowledged is durable after all. */
+  isWhole(): void {
+    this.#guard.isWhole();
+  }
+
   add(entry: PathEntry): void {
     // Without another path the loss of the last one has been noted already.
     entry.witness = !this.#volatile || this.#live.size === 0;

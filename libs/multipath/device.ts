@@ -159,6 +159,11 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     return this.#cache.lossPending;
   }
 
+  /** Before any I/O: what a former owner had acknowledged is durable after all. */
+  cacheIsWhole(): void {
+    this.#cache.isWhole();
+  }
+
   /** `wasReset`: the unit was reset by us after this path had logged in, and may report that on it. */
   addPath(slot: number, device: PathDevice, meta: PathMeta, wasReset = false): void {
     assert(!this.#closed, 'paths are added to an open volume');

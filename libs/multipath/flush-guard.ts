@@ -9,11 +9,14 @@ export class FlushGuard {
   #flushedWrites = 0;
   #losses: number;
   #reportedLosses = 0;
+  /** Of the losses: the doubt that it began with, until it was reported. */
+  #inherited: number;
 
   /** `mayBeLost`: the cache may have been lost before. */
   constructor(volatileCache: boolean, mayBeLost = false) {
     this.#volatile = volatileCache;
-    this.#losses = volatileCache && mayBeLost ? 1 : 0;
+    this.#inherited = volatileCache && mayBeLost ? 1 : 0;
+    this.#losses = this.#inherited;
   }
 
   get dirty(): boolean {
@@ -36,6 +39,12 @@ export class FlushGuard {
     return true;
   }
 
+  /** The doubt that it began with is over. */
+  isWhole(): void {
+    this.#losses -= this.#inherited;
+    this.#inherited = 0;
+  }
+
   /** Before SYNCHRONIZE CACHE is sent: what it will cover if nothing is lost meanwhile. */
   begin(): FlushMark {
     return { writes: this.#writes, reportedLosses: this.#reportedLosses };
@@ -49,6 +58,7 @@ export class FlushGuard {
     this.#flushedWrites = Math.max(this.#flushedWrites, mark.writes);
     if (this.#losses === mark.reportedLosses) return true;
     this.#reportedLosses = this.#losses;
+    this.#inherited = 0;
     return false;
   }
 }

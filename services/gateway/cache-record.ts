@@ -20,12 +20,17 @@ export class CacheRecord {
     this.#log = log;
   }
 
-  /** What the former owner left: true when a flush must not say that all of it is durable. */
-  inheritsLoss({ flushed, served }: Sealed): boolean {
+  /** What the former owner left: true when a flush must not say that all of it is durable, unless somebody vouches. */
+  inheritsLoss({ served }: Sealed): boolean {
     const { cache, slots } = this.#ownership.record;
     // A record that was made anew, while workers have served the volume: what it knew went with the store of the bus.
     const forgotten = served && slots.every(({ incarnation }) => incarnation === 0);
-    return cache === 'lost' || forgotten || (cache === 'dirty' && !flushed);
+    return cache !== undefined || forgotten;
+  }
+
+  /** No loss is known, and there are sessions that would know. */
+  canBeVouchedFor({ witnesses }: Sealed): boolean {
+    return this.#ownership.record.cache === 'dirty' && witnesses.length > 0;
   }
 
   /** Notes the doubt before anything else: we may die as well before a flush has told of it. */

@@ -1,3 +1,4 @@
+import type { SlotRecord } from '#contracts/records.ts';
 import { errorText, isOrionError } from '#core/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { Ownership } from './ownership.ts';
@@ -20,8 +21,8 @@ export interface Sealed {
    * the very incarnation that the record calls settled.
    */
   readonly clean: ReadonlySet<number>;
-  /** A session that saw all that happened to the target has made durable what the older epoch had acknowledged. */
-  readonly flushed: boolean;
+  /** Settled sessions that saw all that happened to the target, and could be flushed a moment ago. */
+  readonly witnesses: readonly SlotRecord[];
   /** A worker has served the volume before, or may have, of which the record may know nothing. */
   readonly served: boolean;
   /** The newest epoch that anybody knows. */
@@ -61,11 +62,43 @@ export async function sealVolume(options: SealOptions): Promise<Sealed> {
       (incarnation === 0 && !mayReset) ||
       (state === 'assigned' && drained.has(`${worker}/${slot}/${incarnation}`)),
   );
-  const flushed = slots.some(
+  const witnesses = slots.filter(
     ({ slot, worker, incarnation, state, witness }) =>
       state === 'assigned' && witness === true && emptied.has(`${worker}/${slot}/${incarnation}`),
   );
-  return { flushed, served, clean: new Set(clean.map(({ slot }) => slot)), newest };
+  return { witnesses, served, clean: new Set(clean.map(({ slot }) => slot)), newest };
+}
+
+/**
+ * When nothing of an older epoch can be acknowledged any more: makes all of it durable over a session that a worker still
+ * holds. True when a witness did. The flushes of the seal itself do not say that: each began when its own worker had
+ * drained, while the former owner may still have been served by another.
+ */
+export async function flushSealed(
+  { ownership, workers, log }: SealOptions,
+  witnesses: readonly SlotRecord[],
+): Promise<boolean> {
+  const { name, epoch } = ownership.record;
+  const asked = [...new Set(witnesses.map(({ worker }) => worker))];
+  const flushed = await Promise.all(
+    asked.map(async (worker) => {
+      try {
+        const { slots } = await workers.seal(worker, name, epoch, SEAL_TIMEOUT_MS);
+        return slots.some((held) => held.flushed && witnesses.some(isOf(worker, held)));
+      } catch (error) {
+        log.warn({ worker, err: errorText(error) }, 'worker could not flush for the former owner');
+        return false;
+      }
+    }),
+  );
+  return flushed.includes(true);
+}
+
+function isOf(worker: string, held: { slot: number; incarnation: number }) {
+  return (record: SlotRecord): boolean =>
+    record.worker === worker &&
+    record.slot === held.slot &&
+    record.incarnation === held.incarnation;
 }
 
 /** The epoch that a worker has seen, when it refused ours as stale; else 0. */

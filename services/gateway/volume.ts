@@ -19,7 +19,7 @@ import type { Ownership } from './ownership.ts';
 import { pathStatus } from './path-status.ts';
 import { PathTroubles } from './path-troubles.ts';
 import { type Moved, reconnectPath, WORKING } from './reconnect.ts';
-import { sealVolume } from './seal.ts';
+import { Takeover } from './takeover.ts';
 import type { Workers } from './workers.ts';
 
 /** Longer logins than this would make every failover long; a shorter session_timeout counts. */
@@ -64,10 +64,8 @@ export class Volume implements FailoverPorts {
   readonly #resetsAtLogin = new Map<number, number>();
   /** Slots of paths that the configuration has no longer. */
   readonly #unwanted = new Set<number>();
-  /** Slots that an older epoch may still write through. */
-  #unclean = 0;
   readonly #cache: CacheRecord;
-  #inheritsLoss = false;
+  readonly #takeover: Takeover;
   #ready = false;
   #rebalancer: Timer | null = null;
 
@@ -78,6 +76,19 @@ export class Volume implements FailoverPorts {
     this.#log = options.log.child({ volume: this.name });
     this.#troubles = new PathTroubles(this.#log);
     this.#cache = new CacheRecord(options.ownership, this.#log);
+    this.#takeover = new Takeover({
+      ownership: options.ownership,
+      workers: options.workers,
+      log: this.#log,
+      mayReset: plan.volume.allow_lun_reset,
+      cache: this.#cache,
+      recover: (slot, mustFence, onFenced) => void this.#recover(slot, mustFence, onFenced), // it handles what goes wrong
+      onVouched: () => this.#map?.cacheIsWhole(),
+      onOver: () => {
+        this.#map?.unquiesce(false);
+        this.#checkReady();
+      },
+    });
     this.#failover = new Failover({
       ports: this,
       clock,
@@ -107,44 +118,15 @@ export class Volume implements FailoverPorts {
 
   /** Takes the volume over: seals older epochs at the workers, fences what they cannot vouch for, and serves. */
   async activate(): Promise<void> {
-    const { ownership, workers, clock, plan } = this.#options;
-    const mayReset = plan.volume.allow_lun_reset;
-    const sealed = await sealVolume({ ownership, workers, log: this.#log, mayReset });
-    const { clean, newest } = sealed;
-    if (newest > ownership.epoch) await this.#skipEpochs(newest);
-    this.#inheritsLoss = this.#cache.inheritsLoss(sealed);
-    if (this.#inheritsLoss) await this.#cache.inherit();
-    const slots = ownership.record.slots;
-    for (const { slot, state } of slots) if (state === 'disabled') this.#unwanted.add(slot);
-    this.#unclean = slots.filter(({ slot }) => !clean.has(slot)).length;
-    for (const { slot } of slots) {
-      const mustFence = !clean.has(slot);
-      const onFenced = mustFence ? () => this.#cleaned() : undefined;
-      void this.#recover(slot, mustFence, onFenced); // it handles what goes wrong
+    const { ownership, clock } = this.#options;
+    for (const { slot, state } of ownership.record.slots) {
+      if (state === 'disabled') this.#unwanted.add(slot);
     }
+    await this.#takeover.begin();
     this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => {
       this.#noteCache();
       this.#rebalance();
     });
-  }
-
-  /**
-   * Workers know a newer epoch than the record: the store has lost its history. They are right. The record goes beyond
-   * what they have seen, and the volume is taken over again from there.
-   */
-  async #skipEpochs(newest: number): Promise<never> {
-    const { ownership } = this.#options;
-    const { epoch } = ownership;
-    await ownership.change((record) => ({ ...record, epoch: newest + 1, state: 'sealing' }));
-    throw gatewayErrors.make('GATEWAY_EPOCH_LOST', {
-      fields: { volume: this.name, epoch, newest },
-    });
-  }
-
-  #cleaned(): void {
-    this.#unclean -= 1;
-    if (this.#unclean === 0) this.#map?.unquiesce(false);
-    this.#checkReady();
   }
 
   #recover(slot: number, mustFence: boolean, onFenced?: () => void): Promise<void> {
@@ -157,7 +139,7 @@ export class Volume implements FailoverPorts {
 
   #checkReady(): void {
     const map = this.#map;
-    if (map === null || map.readyCount === 0 || this.#unclean > 0 || this.#ready) return;
+    if (map === null || map.readyCount === 0 || !this.#takeover.isOver || this.#ready) return;
     this.#ready = true;
     this.#options.ownership
       .change((record) => withCache(map, { ...record, state: 'active' }))
@@ -317,7 +299,7 @@ export class Volume implements FailoverPorts {
     this.#map = new MultipathDevice({
       name: volume.name,
       caps: { ...caps, readOnly: caps.readOnly || volume.read_only },
-      cacheMayBeLost: this.#inheritsLoss,
+      cacheMayBeLost: this.#takeover.inheritsLoss,
       clock,
       rng,
       policy: volume.policy,
@@ -338,7 +320,7 @@ export class Volume implements FailoverPorts {
       },
     });
     // Nothing is sent before everything of older epochs is fenced.
-    if (this.#unclean > 0) this.#map.hold();
+    if (!this.#takeover.isOver) this.#map.hold();
     return this.#map;
   }
 

@@ -132,10 +132,10 @@ export class SimCluster {
     };
   }
 
-  /** Takes the bus from this process, and gives it back to any other that had none. */
-  cutFromBus(id: string): void {
-    this.#cutOff = new Set([id]);
-    this.hub.partition([[id]]);
+  /** Takes the bus from these processes, and gives it back to any other that had none. */
+  cutFromBus(...ids: string[]): void {
+    this.#cutOff = new Set(ids);
+    this.hub.partition([ids]);
   }
 
   healBus(): void {

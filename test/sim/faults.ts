@@ -51,6 +51,12 @@ export const MISFORTUNES: Readonly<Record<string, Misfortune>> = {
     await sleep(cluster.clock, intBetween(rng, 100, 20_000));
     cluster.healBus();
   },
+  'a gateway and a worker lose the bus together': async (cluster, rng) => {
+    cluster.cutFromBus(pick(rng, cluster.gatewayIds), pick(rng, cluster.workerIds));
+    // Data still flow between them, and from both to the target.
+    await sleep(cluster.clock, intBetween(rng, 100, 20_000));
+    cluster.healBus();
+  },
   'writes land late': async (cluster, rng) => {
     const from = intBetween(rng, 0, BLOCKS - 8);
     const hold = cluster.target.faults.holdWrites({

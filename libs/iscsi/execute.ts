@@ -145,6 +145,8 @@ export interface RunOptions {
   readonly onlyNotExecuted?: boolean;
   /** Hears of every sense on the way. The next try waits for the promise, if it gives one. */
   readonly onSense?: (sense: Sense) => Promise<void> | null;
+  /** Each try waits until this gives null: nobody knows whom it would reach. Bounded by who holds it back. */
+  readonly gate?: () => Promise<void> | null;
   /** Set for sampled I/O: each try is a span of its own. */
   readonly trace?: SpanIdentity | undefined;
 }
@@ -163,6 +165,7 @@ export async function run(
   const op = cdbOf(request);
   const deadlineMs = options.deadlineMs ?? Number.POSITIVE_INFINITY;
   for (let attempt = 1; ; attempt++) {
+    if (options.gate !== undefined) await passed(options.gate);
     const answer = execute(session, lun, request);
     if (options.trace !== undefined) traceCommand(session, lun, op[0]!, options.trace, answer);
     const { status, sense, data } = await answer;
@@ -180,6 +183,11 @@ export async function run(
       await new Promise<void>((resolve) => session.clock.after(pause, resolve));
     }
   }
+}
+
+/** It may be closed again by the time that those who wait are told. */
+async function passed(gate: () => Promise<void> | null): Promise<void> {
+  for (let held = gate(); held !== null; held = gate()) await held;
 }
 
 /** Ends the auto contingent allegiance that holds our own commands (SAM-5 §5.9): then they are sent again. */

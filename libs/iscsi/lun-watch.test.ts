@@ -8,7 +8,7 @@ import { attachLun } from './lun.ts';
 import type { LunFacts } from './lun-facts.ts';
 import type { ScsiCommand } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
-import { facts, pattern, type Rig, rig, watch, write } from './testing/fake-session.ts';
+import { facts, pattern, type Rig, read, rig, watch, write } from './testing/fake-session.ts';
 import { settle } from './testing/fake-target.ts';
 import { FakeUnit } from './testing/fake-unit.ts';
 
@@ -248,6 +248,76 @@ describe('unit attentions', () => {
     await settle();
     await settle();
     expect([first.state, second.state]).toEqual(['done', 'done']);
+  });
+});
+
+describe('while the identity is asked for', () => {
+  /** INQUIRY is not answered before `answer`; a unit attention has closed the gate. */
+  async function gateRig(setUp?: (r: Rig) => void) {
+    const { r, unit } = await unitRig();
+    const usual = r.target.onPdu;
+    const inquiries: ScsiCommand[] = [];
+    r.target.onPdu = (received) => {
+      const { pdu } = received;
+      const isInquiry = pdu.opcode === Opcode.ScsiCommand && pdu.cdb[0] === ScsiOp.Inquiry;
+      if (isInquiry) inquiries.push(pdu);
+      else usual(received);
+    };
+    setUp?.(r);
+    unit.senses.push(buildSense(6, 0x3f, 0x0e));
+    const first = read(r, 0, Buffer.alloc(512));
+    await settle();
+    unit.ops.length = 0;
+    const answer = async (): Promise<void> => {
+      r.target.onPdu = usual;
+      for (const pdu of inquiries.splice(0)) unit.answer(pdu);
+      for (let turn = 0; turn < 4; turn++) await settle();
+    };
+    return { r, unit, first, answer };
+  }
+
+  const others = (r: Rig) => ({
+    zeroes: watch(r.lun.writeZeroes(0, 4096, 0, NO_DEADLINE)),
+    trim: watch(r.lun.trim(0, 4096, 0, NO_DEADLINE)),
+    compare: watch(r.lun.compareAndWrite(0, pattern(512), pattern(512), NO_DEADLINE)),
+    flush: watch(r.lun.flush(NO_DEADLINE)),
+    probe: watch(r.lun.probe(NO_DEADLINE)),
+  });
+
+  test('no command of any kind is sent, and none is when it is another unit', async () => {
+    const { r, unit, first, answer } = await gateRig();
+    const seen = others(r);
+    await settle();
+    expect(unit.ops).toEqual([]);
+    unit.naa = '3000000000000002';
+    await answer();
+    expect(unit.ops.every((op) => op === ScsiOp.Inquiry)).toBe(true);
+    expect(r.session.cause).toMatchObject({ code: 'SCSI_UNIT_CHANGED' });
+    const states = [first, ...Object.values(seen)].map(({ state }) => state);
+    expect(states).toEqual(Array(6).fill('not-executed'));
+  });
+
+  test('all of them go on when it is the same unit', async () => {
+    const { r, unit, answer } = await gateRig();
+    const seen = others(r);
+    await answer();
+    expect(unit.ops).toContain(ScsiOp.WriteSame16);
+    expect(Object.values(seen).map(({ state }) => state)).toEqual(Array(5).fill('done'));
+  });
+
+  test('what waits for room in the window of commands comes back, not executed', async () => {
+    const waiting: { state: string }[] = [];
+    const { r, unit } = await gateRig((rig) => {
+      rig.target.window = 1;
+      // One of those that fill the window closes the gate with its answer, while another one waits.
+      while (rig.session.window.free) write(rig, 0, pattern(512));
+      waiting.push(write(rig, 512, pattern(512)));
+    });
+    await settle();
+    r.target.window = 64;
+    await r.clock.advance(1_000);
+    expect(unit.ops.filter((op) => op === ScsiOp.Write10)).toEqual([]);
+    expect(waiting[0]!.state).toBe('not-executed');
   });
 });
 

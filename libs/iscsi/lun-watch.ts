@@ -7,6 +7,7 @@ import { scsiErrors } from '../scsi/errors.ts';
 import { SenseKey } from '../scsi/opcodes.ts';
 import type { Sense } from '../scsi/sense.ts';
 import { lookUpSense, SenseEffect } from '../scsi/sense-table.ts';
+import { iscsiErrors } from './errors.ts';
 import type { RunOptions } from './execute.ts';
 import { readAccess } from './lun-access.ts';
 import { type LunFacts, modeSense, readCapacity } from './lun-facts.ts';
@@ -24,6 +25,10 @@ const TOLD: Readonly<Record<number, AccessState>> = {
   10: AccessState.Transitioning,
   11: AccessState.Standby,
   12: AccessState.Unavailable,
+};
+
+const HELD_BACK = {
+  message: 'the command was not sent: the logical unit is being looked at again',
 };
 
 export interface WatchOptions {
@@ -103,9 +108,11 @@ export class LunWatch {
     const attention = sense.key === SenseKey.UnitAttention;
     if (attention) this.#tell({ asc: sense.asc, ascq: sense.ascq, text });
     switch (effect) {
-      case SenseEffect.Medium:
+      case SenseEffect.Medium: {
+        const checked = this.#identity.run(); // first: what waits to be sent then comes back
         this.#begin(this.#capacity);
-        return this.#identity.run();
+        return checked;
+      }
       case SenseEffect.Identity:
         return this.#identity.run();
       case SenseEffect.Capacity:
@@ -160,7 +167,7 @@ export class LunWatch {
   /** A LUN may be mapped to another logical unit: nothing may be sent to that (I05). */
   async #checkIdentity(): Promise<void> {
     const { session, lun, facts, onGate } = this.#options;
-    onGate(true);
+    this.#closeGate();
     try {
       const { identity } = await identify(session, lun, this.#runOptions);
       if (identity.wwid !== facts.identity.wwid) {
@@ -173,6 +180,15 @@ export class LunWatch {
       session.destroy(error as Error);
     } finally {
       onGate(false);
+    }
+  }
+
+  /** What waits for the target's command window would leave in the meantime: it comes back, not executed. */
+  #closeGate(): void {
+    const { session, lun, onGate } = this.#options;
+    onGate(true);
+    for (const task of session.commandsOf(lun)) {
+      if (task.queued) session.abandon(task, iscsiErrors.make('ISCSI_SESSION_CLOSED', HELD_BACK));
     }
   }
 
@@ -214,7 +230,7 @@ export class LunWatch {
 
   async #checkRegistration(): Promise<void> {
     const { reservations, onGate } = this.#options;
-    onGate(true);
+    this.#closeGate();
     try {
       await reservations.registerAgain();
     } finally {

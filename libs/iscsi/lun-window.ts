@@ -23,6 +23,7 @@ export class LunWindow {
   #depth = TASKS_MAX;
   #good = 0;
   #gates = 0;
+  #opened: PromiseWithResolvers<void> | null = null;
   #shrunkMs = Number.NEGATIVE_INFINITY;
   #filling = false;
 
@@ -100,6 +101,16 @@ export class LunWindow {
     this.#gates -= 1;
     this.#setDepth(this.#depth);
     this.fill();
+    if (this.closed) return;
+    this.#opened?.resolve();
+    this.#opened = null;
+  }
+
+  /** For commands that do not stand in this window: resolves when I/O is held back no more; null when it is not. */
+  whenOpen(): Promise<void> | null {
+    if (!this.closed) return null;
+    this.#opened ??= Promise.withResolvers<void>();
+    return this.#opened.promise;
   }
 
   #setDepth(depth: number): void {

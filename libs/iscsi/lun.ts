@@ -415,7 +415,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
 
   #options(io: IoContext): RunOptions {
     const { deadlineMs, trace } = io;
-    return { deadlineMs, trace, onSense: (sense) => this.notice(sense) };
+    const gate = (): Promise<void> | null => this.#window.whenOpen();
+    return { deadlineMs, trace, gate, onSense: (sense) => this.notice(sense) };
   }
 
   #fields(): { target: string; portal: string; lun: string } {

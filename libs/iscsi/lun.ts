@@ -97,6 +97,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
   knowsLbaStatus: boolean;
   #dpoFua: boolean;
   #closed = false;
+  /** Set: no change is sent any more. */
+  #sealedBy: OrionError | null = null;
   /** The last LOGICAL UNIT RESET through this path that was carried out. */
   #reset: ResetMark | null = null;
 
@@ -170,6 +172,8 @@ export class IscsiLun implements PathDevice, TaskOwner {
     const blocks = bytes / this.#blockBytes;
     assert(Number.isInteger(lba) && Number.isInteger(blocks), 'an I/O is of whole blocks');
     if (io.signal?.aborted) return Promise.reject(iscsiErrors.make('ISCSI_SESSION_CLOSED'));
+    const sealedBy = direction === Direction.Write ? this.#sealedBy : null;
+    if (sealedBy !== null) return Promise.reject(sealedBy);
     const task = this.#closed ? null : this.session.takeTask(this);
     if (task === null) return Promise.reject(this.#refusal());
     const promise = new Promise<void>(capture as never);
@@ -289,8 +293,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
       const bytes = Math.min(this.#commandBytes, data.length - at);
       parts.push(this.#transfer(direction, offset + at, data, at, bytes, fua, io));
     }
-    const results = await Promise.allSettled(parts);
-    throwWorst(results);
+    throwWorst(await Promise.allSettled(parts));
   }
 
   async #writeAndFlush(offset: number, from: Buffer, io: IoContext): Promise<void> {
@@ -311,12 +314,12 @@ export class IscsiLun implements PathDevice, TaskOwner {
 
   trim(offset: number, length: number, _flags: number, io: IoContext): Promise<void> {
     if (this.caps.readOnly) return Promise.reject(this.#readOnly());
-    return trim(this, offset, length, this.#options(io));
+    return trim(this, offset, length, this.#options(io, true));
   }
 
   writeZeroes(offset: number, length: number, flags: number, io: IoContext): Promise<void> {
     if (this.caps.readOnly) return Promise.reject(this.#readOnly());
-    return writeZeroes(this, offset, length, flags, io, this.#options(io));
+    return writeZeroes(this, offset, length, flags, io, this.#options(io, true));
   }
 
   extents(offset: number, length: number, io: IoContext): Promise<Extent[]> {
@@ -332,7 +335,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     io: IoContext,
   ): Promise<CopyResult> {
     if (to.caps.readOnly) return Promise.reject(to.#readOnly());
-    return copyRange(this, offset, to, toOffset, length, io, this.#options(io));
+    return copyRange(this, offset, to, toOffset, length, io, to.#options(io, true));
   }
 
   compareAndWrite(
@@ -342,7 +345,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     io: IoContext,
   ): Promise<number> {
     if (this.caps.readOnly) return Promise.reject(this.#readOnly());
-    return compareAndWrite(this, offset, expected, replacement, io, this.#options(io));
+    return compareAndWrite(this, offset, expected, replacement, io, this.#options(io, true));
   }
 
   /** TEST UNIT READY; where there are access states, these first: a unit in standby is alive too. */
@@ -403,6 +406,14 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#window.release();
   }
 
+  /**
+   * Whoever sent changes so far may send no more (failover.md I8): a change of several commands, or of several tries, ends
+   * with `cause` before the next. What was sent already goes on, and counts as in flight.
+   */
+  seal(cause: OrionError): void {
+    this.#sealedBy ??= cause;
+  }
+
   /** Takes no more I/O. The session is not the device's to end. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -413,9 +424,12 @@ export class IscsiLun implements PathDevice, TaskOwner {
     return this.#watch.notice(sense);
   }
 
-  #options(io: IoContext): RunOptions {
+  #options(io: IoContext, changes = false): RunOptions {
     const { deadlineMs, trace } = io;
-    const gate = (): Promise<void> | null => this.#window.whenOpen();
+    const gate = (): Promise<void> | null => {
+      if (changes && this.#sealedBy !== null) throw this.#sealedBy;
+      return this.#window.whenOpen();
+    };
     return { deadlineMs, trace, gate, onSense: (sense) => this.notice(sense) };
   }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
+import { NO_DEADLINE } from '#block/device.ts';
 import type { KeyValue } from '#bus/bus.ts';
 import { loadConfig } from '#config/load.ts';
 import type { ClaimReply, ClaimRequest } from '#contracts/messages.ts';
@@ -10,6 +11,8 @@ import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
 import { type FakeTarget, settle } from '#iscsi/testing/fake-target.ts';
 import { FakeUnit } from '#iscsi/testing/fake-unit.ts';
 import { FakeWires } from '#iscsi/testing/fake-wires.ts';
+import { ScsiOp } from '#scsi/opcodes.ts';
+import { buildSense } from '#scsi/sense.ts';
 import { TARGET_NAME, targetFixture } from '#testkit/target-fixture.ts';
 import { VirtualClock } from '#testkit/virtual-clock.ts';
 import { sharedPool } from '#wire/buffer-pool.ts';
@@ -192,6 +195,82 @@ describe('a connection of a session that comes back', () => {
     expect(net.wires).toHaveLength(2);
     expect(table.heldCount).toBe(0);
     expect(lost).toEqual([expect.stringContaining('somebody else may have its place')]);
+  });
+});
+
+describe('a change of several commands, or of several tries', () => {
+  /** A held slot on a disk of few words, which answers the next change as the test likes. */
+  async function heldUnit() {
+    const clock = new VirtualClock();
+    const net = new FakeWires();
+    let unit!: FakeUnit;
+    const late: (() => void)[] = [];
+    const fate = { isLate: false };
+    net.setUp = (wire) => {
+      unit = new FakeUnit(wire);
+      unit.provisioned = true;
+      unit.readsZeroes = true;
+      wire.onPdu = ({ pdu }) => {
+        if (pdu.opcode !== Opcode.ScsiCommand) return;
+        const isChange = pdu.cdb[0] === ScsiOp.WriteSame16 || pdu.cdb[0] === ScsiOp.Unmap;
+        if (fate.isLate && isChange) late.push(() => unit.answer(pdu));
+        else unit.answer(pdu);
+      };
+    };
+    const text = `[[targets]]\nname = "${TARGET_NAME}"\nportals = ["fake:3260"]`;
+    const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
+    const value = recordOf('fake:3260', 1);
+    const table = new SlotTable({
+      worker: 'w0',
+      workerIncarnation: 'x',
+      cluster: 'test',
+      logins: new TargetLogins({ config, network: net, env: {} }),
+      sessionsMax: 4,
+      connectTimeoutMs: 1000,
+      clock,
+      rng: seededRng(1),
+      pool: sharedPool,
+      records: async () =>
+        ({ get: async () => ({ key: '', revision: 1, value }) }) as unknown as KeyValue,
+      onSessionLost: () => {},
+    });
+    const { handle } = await table.claim(claimOf('fake:3260', 1, clock));
+    const lun = table.open(handle, 1, 1) as IscsiLun;
+    const changes = (): number =>
+      unit.ops.filter((op) => op === ScsiOp.WriteSame16 || op === ScsiOp.Unmap).length;
+    const seal = async () => {
+      const sealed = table.seal({ volume: 'vol1', epoch: 2, timeoutMs: 1000 });
+      await clock.advance(500);
+      return sealed;
+    };
+    return { clock, table, lun, unit, late, fate, changes, seal };
+  }
+
+  test('is not tried again when its epoch was sealed while the target was busy', async () => {
+    const { clock, lun, unit, changes, seal } = await heldUnit();
+    for (let i = 0; i < 8; i++) unit.senses.push(buildSense(2, 4, 1));
+    const zeroes = lun.writeZeroes(0, 4096, 0, NO_DEADLINE).catch((error) => error);
+    await clock.advance(100);
+    const sent = changes();
+    expect(sent).toBeGreaterThan(1);
+    expect(await seal()).toMatchObject({ inflight: 0, slots: [{ slot: 0 }] });
+    await clock.advance(10_000);
+    expect(changes()).toBe(sent);
+    expect(await zeroes).toMatchObject({ code: 'LINK_EPOCH_STALE', outcome: 'terminated' });
+  });
+
+  test('does not go on with its next command when its epoch was sealed during one', async () => {
+    const { clock, lun, late, fate, changes, seal } = await heldUnit();
+    fate.isLate = true;
+    const bytes = 64 * 1024 * 1024;
+    const zeroes = lun.writeZeroes(0, bytes, 0, NO_DEADLINE).catch((error) => error);
+    await clock.advance(1);
+    const sealing = seal();
+    late.shift()!();
+    expect(await sealing).toMatchObject({ inflight: 0 });
+    await clock.advance(10_000);
+    expect([changes(), late.length]).toEqual([1, 0]);
+    expect(await zeroes).toMatchObject({ code: 'LINK_EPOCH_STALE' });
   });
 });
 

@@ -64,7 +64,7 @@ export interface HeldSlot {
   readonly incarnation: number;
   readonly handle: number;
   readonly target: string;
-  epoch: number;
+  readonly epoch: number;
   readonly session: IscsiSession;
   readonly lun: IscsiLun;
 }
@@ -363,6 +363,9 @@ export class SlotTable implements PathHost {
       throw linkErrors.make('LINK_EPOCH_STALE', { fields: { volume, epoch, seen } });
     }
     this.#epochs.set(volume, epoch);
+    for (const held of this.#held.values()) {
+      if (held.volume === volume && held.epoch < epoch) held.lun.seal(endOfEpoch(held, epoch));
+    }
   }
 
   #drop(key: string, cause: Error): void {
@@ -402,6 +405,11 @@ async function firstOf(
     }
   }
   throw last;
+}
+
+/** For a change of the older epoch that is not done: what was sent of it has ended, and no more is. */
+function endOfEpoch({ volume }: HeldSlot, seen: number): OrionError {
+  return linkErrors.make('LINK_EPOCH_STALE', { outcome: 'terminated', fields: { volume, seen } });
 }
 
 function slotKey(volume: string, slot: number | ''): string {

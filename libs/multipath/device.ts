@@ -7,7 +7,7 @@ import {
 } from '../block/device.ts';
 import { assert } from '../core/assert.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
-import { isOrionError, type OrionError } from '../core/errors.ts';
+import { isOrionError, type OrionError, type Outcome } from '../core/errors.ts';
 import { CacheWatch } from './cache-watch.ts';
 import { COMPARED_EQUAL, resolveCompareAndWrite } from './compare-outcome.ts';
 import { multipathErrors } from './errors.ts';
@@ -132,9 +132,10 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   async close(): Promise<void> {
     this.#closed = true;
     this.#tick.cancel();
-    for (const request of this.#room.drain()) request.reject(this.#closedError());
+    for (const request of this.#lock.drain()) request.reject(this.#closedError());
+    for (const request of this.#room.drain()) this.#finish(request, this.#closedError());
     for (const entry of this.#paths.all()) {
-      for (const request of this.#paths.takeUnknown(entry)) request.reject(this.#closedError());
+      for (const request of this.#paths.takeUnknown(entry)) this.#closeUnknown(request);
     }
     await Promise.all(this.#paths.all().map((entry) => entry.device.close()));
   }
@@ -251,7 +252,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   // ---- requests
 
   #change(request: IoRequest): Promise<RequestResult> {
-    if (this.#lock.acquire(request)) this.dispatch(request);
+    if (this.#closed) request.reject(this.#closedError());
+    else if (this.#lock.acquire(request)) this.dispatch(request);
     else request.giveUpMs = this.#giveUpMs(request);
     return request.promise;
   }
@@ -314,6 +316,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
         this.#lose(path, error instanceof Error ? error : new Error(String(error)));
         if (!request.changes) return this.#retry(request, path);
         this.counters.unknownWrites += 1;
+        if (this.#closed) return this.#closeUnknown(request);
         request.giveUpMs = this.#giveUpMs(request);
         return this.#paths.addUnknown(path, request);
     }
@@ -436,7 +439,12 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     });
   }
 
-  #closedError(): OrionError {
-    return multipathErrors.make('MULTIPATH_CLOSED', { fields: { volume: this.name } });
+  /** Nobody is left to fence it: its range stays locked. */
+  #closeUnknown(request: IoRequest): void {
+    request.reject(this.#closedError('unknown'));
+  }
+
+  #closedError(outcome: Outcome = 'not-executed'): OrionError {
+    return multipathErrors.make('MULTIPATH_CLOSED', { outcome, fields: { volume: this.name } });
   }
 }

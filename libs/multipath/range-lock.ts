@@ -74,6 +74,11 @@ export class RangeLock<Holder extends RangeHolder = RangeHolder> {
     return late;
   }
 
+  /** Takes out all that wait for their turn. */
+  drain(): Holder[] {
+    return this.#waiting.drain();
+  }
+
   #hold(holder: Holder): void {
     holder.lockIndex = this.#held.length;
     this.#held.push(holder);

@@ -189,7 +189,7 @@ describe('what is certain is retried without a fence', () => {
     onlyA();
     const write = watch(volume.write(0, block(1), 0, NO_DEADLINE));
     a.take().reject(outcomeError('terminated'));
-    await settle();
+    await clock.advance(20);
     a.take().resolve();
     await settle();
     expect(write.state).toBe('ok');

@@ -7,10 +7,10 @@ import {
 } from '../block/device.ts';
 import { assert } from '../core/assert.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
-import { isOrionError, type OrionError, type Outcome } from '../core/errors.ts';
+import { isOrionError } from '../core/errors.ts';
 import { CacheWatch } from './cache-watch.ts';
 import { COMPARED_EQUAL, resolveCompareAndWrite } from './compare-outcome.ts';
-import { multipathErrors } from './errors.ts';
+import { Failures } from './failures.ts';
 import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
 import type { PathDevice, UnitAttention } from './path.ts';
 import { PathState } from './path.ts';
@@ -48,6 +48,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   caps: BlockCapabilities;
   readonly counters: MultipathCounters = { failovers: 0, retries: 0, unknownWrites: 0 };
   readonly #options: MultipathOptions;
+  readonly #failures: Failures;
   readonly #clock: Clock;
   readonly #paths: PathMap;
   readonly #select: Selector;
@@ -63,6 +64,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.name = options.name;
     this.caps = options.caps;
     this.#options = options;
+    this.#failures = new Failures(options.name);
     this.#clock = options.clock;
     this.#select = makeSelector(options.policy, options.rng);
     this.#paths = new PathMap(options.clock, options.probeIdleMs);
@@ -119,7 +121,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.dispatch(request);
     await request.promise;
     if (!this.#cache.complete(mark)) {
-      throw multipathErrors.make('MULTIPATH_CACHE_LOST', { fields: { volume: this.name } });
+      throw this.#failures.cacheLost();
     }
   }
 
@@ -132,8 +134,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   async close(): Promise<void> {
     this.#closed = true;
     this.#tick.cancel();
-    for (const request of this.#lock.drain()) request.reject(this.#closedError());
-    for (const request of this.#room.drain()) this.#finish(request, this.#closedError());
+    for (const request of this.#lock.drain()) request.reject(this.#failures.closed());
+    for (const request of this.#room.drain()) this.#finish(request, this.#failures.closed());
     for (const entry of this.#paths.all()) {
       for (const request of this.#paths.takeUnknown(entry)) this.#closeUnknown(request);
     }
@@ -252,7 +254,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   // ---- requests
 
   #change(request: IoRequest): Promise<RequestResult> {
-    if (this.#closed) request.reject(this.#closedError());
+    if (this.#closed) request.reject(this.#failures.closed());
     else if (this.#lock.acquire(request)) this.dispatch(request);
     else request.giveUpMs = this.#giveUpMs(request);
     return request.promise;
@@ -260,7 +262,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
 
   /** Sends a request over a usable path, or lets it wait for one. */
   dispatch(request: IoRequest): void {
-    if (this.#closed) return this.#finish(request, this.#closedError());
+    if (this.#closed) return this.#finish(request, this.#failures.closed());
     const { usable: best, ready } = this.#paths;
     const usable = request.kind === RequestKind.Flush ? this.#cache.forFlush(best, ready) : best;
     if (usable.length === 0 || this.#holds > 0) return this.#wait(request);
@@ -311,7 +313,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
       case 'not-executed':
         return this.#retry(request, path);
       case 'terminated':
-        return this.#afterFence(request);
+        return this.#retry(request, path, error);
       case 'unknown':
         this.#lose(path, error instanceof Error ? error : new Error(String(error)));
         if (!request.changes) return this.#retry(request, path);
@@ -322,17 +324,24 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     }
   }
 
-  /** The attempt certainly has no effect any more, or none that matters: try again. */
-  #retry(request: IoRequest, path: PathEntry): void {
+  /**
+   * The attempt certainly has no effect any more, or none that matters: try again. `ended`: it may have had one; that is
+   * then the answer when the time is up, since nothing of it can execute any more.
+   */
+  #retry(request: IoRequest, path: PathEntry, ended?: unknown): void {
     this.counters.retries += 1;
     const now = this.#clock.nowMs();
     if (request.giveUpMs === 0) request.giveUpMs = this.#giveUpMs(request);
-    if (now >= request.giveUpMs) return this.#finish(request, this.#noPathError(request));
+    if (now >= request.giveUpMs) {
+      return this.#finish(request, ended ?? this.#failures.noPath(request));
+    }
+    const again = (): void =>
+      ended === undefined ? this.dispatch(request) : this.#afterFence(request);
     const elsewhere = this.#paths.usable.some((other) => other !== path);
-    if (elsewhere && request.attempts === 1) return this.dispatch(request);
-    if (path.state !== PathState.Ready) return this.dispatch(request);
+    if (elsewhere && request.attempts === 1) return again();
+    if (path.state !== PathState.Ready) return again();
     const pauseMs = Math.min(RETRY_PAUSE_MS_MIN * 2 ** (request.attempts - 1), RETRY_PAUSE_MS_MAX);
-    this.#clock.after(pauseMs, () => this.dispatch(request));
+    this.#clock.after(pauseMs, again);
   }
 
   /** The old attempt cannot execute any more, but it may have: only what is idempotent is simply sent again. */
@@ -356,8 +365,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   #wait(request: IoRequest): void {
     request.giveUpMs = this.#giveUpMs(request);
     if (!this.#room.enter(request)) {
-      const fields = { volume: this.name, bytes: this.#room.bytes };
-      this.#finish(request, multipathErrors.make('MULTIPATH_QUEUE_FULL', { fields }));
+      this.#finish(request, this.#failures.queueFull(this.#room.bytes));
     }
   }
 
@@ -418,13 +426,12 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     const now = this.#clock.nowMs();
     this.#release(); // a flush may have waited for a witness that is lost
     for (const request of this.#room.expired(now)) {
-      this.#finish(request, this.#noPathError(request));
+      this.#finish(request, this.#failures.noPath(request));
     }
-    for (const request of this.#lock.expired(now)) request.reject(this.#noPathError(request));
+    for (const request of this.#lock.expired(now)) request.reject(this.#failures.noPath(request));
     // The client gets its answer; the range stays locked until the attempt is fenced.
     for (const request of this.#paths.unknownExpired(now)) {
-      const fields = { volume: this.name, offset: request.offset, length: request.length };
-      request.reject(multipathErrors.make('MULTIPATH_NOT_FENCED', { fields }));
+      request.reject(this.#failures.notFenced(request));
     }
     this.#paths.probeIdle(now);
   }
@@ -433,18 +440,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#options.onEvent?.({ kind, slot: entry.slot, text });
   }
 
-  #noPathError(request: IoRequest): OrionError {
-    return multipathErrors.make('MULTIPATH_NO_PATH', {
-      fields: { volume: this.name, offset: request.offset, length: request.length },
-    });
-  }
-
   /** Nobody is left to fence it: its range stays locked. */
   #closeUnknown(request: IoRequest): void {
-    request.reject(this.#closedError('unknown'));
-  }
-
-  #closedError(outcome: Outcome = 'not-executed'): OrionError {
-    return multipathErrors.make('MULTIPATH_CLOSED', { outcome, fields: { volume: this.name } });
+    request.reject(this.#failures.closed('unknown'));
   }
 }

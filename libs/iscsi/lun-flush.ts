@@ -11,10 +11,20 @@ export class LunFlush {
   readonly #watch: LunWatch;
   /** The device knows the 16-byte form alone: found out by trying. */
   #long = false;
+  /** Flushes that were ordered, and the newest of them that succeeded. Those that a FUA write needs are not ordered. */
+  ordered = 0;
+  newestGood = 0;
 
   constructor(lun: IscsiLun, watch: LunWatch) {
     this.#lun = lun;
     this.#watch = watch;
+  }
+
+  async order(options: RunOptions): Promise<void> {
+    this.ordered += 1;
+    const number = this.ordered;
+    await this.run(options);
+    this.newestGood = Math.max(this.newestGood, number);
   }
 
   async run(options: RunOptions): Promise<void> {

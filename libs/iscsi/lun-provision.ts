@@ -85,7 +85,7 @@ export async function writeZeroes(
     const bytes = Math.min(ZERO_BYTES, length - at);
     await lun.write(offset + at, zeroes.subarray(0, bytes), WriteFlag.None, io);
   }
-  if ((flags & WriteFlag.Fua) !== 0) await lun.flush(io);
+  if ((flags & WriteFlag.Fua) !== 0) await lun.flusher.run(options);
 }
 
 /**

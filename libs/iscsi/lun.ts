@@ -89,7 +89,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   readonly reservations: LunReservations;
   readonly #watch: LunWatch;
   readonly #window: LunWindow;
-  readonly #flush: LunFlush;
+  readonly flusher: LunFlush;
   /** What the device knows of WRITE SAME: found out by trying. */
   writeSameForm: WriteSameForm = WriteSameForm.Long;
   noWriteSameUnmap = false;
@@ -132,7 +132,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
       },
       onGate: (closed) => (closed ? this.#window.hold() : this.#window.release()),
     });
-    this.#flush = new LunFlush(this, this.#watch);
+    this.flusher = new LunFlush(this, this.#watch);
   }
 
   /** How well the unit can be used over this path now (ALUA). */
@@ -299,7 +299,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   async #writeAndFlush(offset: number, from: Buffer, io: IoContext): Promise<void> {
     await this.write(offset, from, WriteFlag.None, io);
     try {
-      await this.flush(io);
+      await this.flusher.run(this.#options(io));
     } catch (error) {
       // The write itself is done: that much is known even if the flush never began.
       throw isOrionError(error) && error.outcome === 'not-executed'
@@ -309,7 +309,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
   }
 
   flush(io: IoContext): Promise<void> {
-    return this.#flush.run(this.#options(io));
+    return this.flusher.order(this.#options(io));
   }
 
   trim(offset: number, length: number, _flags: number, io: IoContext): Promise<void> {

@@ -12,8 +12,7 @@ import { CacheWatch } from './cache-watch.ts';
 import { COMPARED_EQUAL, resolveCompareAndWrite } from './compare-outcome.ts';
 import { Failures } from './failures.ts';
 import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
-import type { PathDevice, UnitAttention } from './path.ts';
-import { PathState } from './path.ts';
+import { ASC_POWER_ON_OR_RESET, type PathDevice, PathState, type UnitAttention } from './path.ts';
 import { NO_RESET, PathEntry, type PathMeta } from './path-entry.ts';
 import { PathMap } from './path-map.ts';
 import { RangeLock } from './range-lock.ts';
@@ -27,9 +26,6 @@ const RETRY_PAUSE_MS_MAX = 1_000;
 
 /** A lost path answers all that was outstanding on it at once; this long is only ever used up by a bug. */
 const LOST_DRAIN_MS = 30_000;
-
-/** POWER ON, RESET, OR BUS DEVICE RESET OCCURRED and its kin (SPC-4 annex F: 29h). */
-const ASC_POWER_ON_OR_RESET = 0x29;
 
 const NO_WITNESS = 'no path was left that would know of a restart of the target';
 const ACKNOWLEDGED_LATE =

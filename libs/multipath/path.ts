@@ -19,6 +19,9 @@ export interface PathDevice extends BlockDevice {
   onUnitAttention(fn: (attention: UnitAttention) => void): void;
 }
 
+/** POWER ON, RESET, OR BUS DEVICE RESET OCCURRED and its kin (SPC-4 annex F: 29h). */
+export const ASC_POWER_ON_OR_RESET = 0x29;
+
 /**
  * Additional sense code and qualifier of a UNIT ATTENTION (SPC-4 §4.5.6), with its text; or, with the same codes, what
  * was found out when the logical unit was asked about it.

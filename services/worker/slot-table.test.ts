@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { NO_DEADLINE } from '#block/device.ts';
+import { NO_DEADLINE, WriteFlag } from '#block/device.ts';
 import type { KeyValue } from '#bus/bus.ts';
 import { loadConfig } from '#config/load.ts';
 import type { ClaimReply, ClaimRequest } from '#contracts/messages.ts';
@@ -198,54 +198,54 @@ describe('a connection of a session that comes back', () => {
   });
 });
 
-describe('a change of several commands, or of several tries', () => {
-  /** A held slot on a disk of few words, which answers the next change as the test likes. */
-  async function heldUnit() {
-    const clock = new VirtualClock();
-    const net = new FakeWires();
-    let unit!: FakeUnit;
-    const late: (() => void)[] = [];
-    const fate = { isLate: false };
-    net.setUp = (wire) => {
-      unit = new FakeUnit(wire);
-      unit.provisioned = true;
-      unit.readsZeroes = true;
-      wire.onPdu = ({ pdu }) => {
-        if (pdu.opcode !== Opcode.ScsiCommand) return;
-        const isChange = pdu.cdb[0] === ScsiOp.WriteSame16 || pdu.cdb[0] === ScsiOp.Unmap;
-        if (fate.isLate && isChange) late.push(() => unit.answer(pdu));
-        else unit.answer(pdu);
-      };
+/** A held slot on a disk of few words, which answers the next change as the test likes. */
+async function heldUnit() {
+  const clock = new VirtualClock();
+  const net = new FakeWires();
+  let unit!: FakeUnit;
+  const late: (() => void)[] = [];
+  const fate = { isLate: false };
+  net.setUp = (wire) => {
+    unit = new FakeUnit(wire);
+    unit.provisioned = true;
+    unit.readsZeroes = true;
+    wire.onPdu = ({ pdu }) => {
+      if (pdu.opcode !== Opcode.ScsiCommand) return;
+      const isChange = pdu.cdb[0] === ScsiOp.WriteSame16 || pdu.cdb[0] === ScsiOp.Unmap;
+      if (fate.isLate && isChange) late.push(() => unit.answer(pdu));
+      else unit.answer(pdu);
     };
-    const text = `[[targets]]\nname = "${TARGET_NAME}"\nportals = ["fake:3260"]`;
-    const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
-    const value = recordOf('fake:3260', 1);
-    const table = new SlotTable({
-      worker: 'w0',
-      workerIncarnation: 'x',
-      cluster: 'test',
-      logins: new TargetLogins({ config, network: net, env: {} }),
-      sessionsMax: 4,
-      connectTimeoutMs: 1000,
-      clock,
-      rng: seededRng(1),
-      pool: sharedPool,
-      records: async () =>
-        ({ get: async () => ({ key: '', revision: 1, value }) }) as unknown as KeyValue,
-      onSessionLost: () => {},
-    });
-    const { handle } = await table.claim(claimOf('fake:3260', 1, clock));
-    const lun = table.open(handle, 1, 1) as IscsiLun;
-    const changes = (): number =>
-      unit.ops.filter((op) => op === ScsiOp.WriteSame16 || op === ScsiOp.Unmap).length;
-    const seal = async () => {
-      const sealed = table.seal({ volume: 'vol1', epoch: 2, timeoutMs: 1000 });
-      await clock.advance(500);
-      return sealed;
-    };
-    return { clock, table, lun, unit, late, fate, changes, seal };
-  }
+  };
+  const text = `[[targets]]\nname = "${TARGET_NAME}"\nportals = ["fake:3260"]`;
+  const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
+  const value = recordOf('fake:3260', 1);
+  const table = new SlotTable({
+    worker: 'w0',
+    workerIncarnation: 'x',
+    cluster: 'test',
+    logins: new TargetLogins({ config, network: net, env: {} }),
+    sessionsMax: 4,
+    connectTimeoutMs: 1000,
+    clock,
+    rng: seededRng(1),
+    pool: sharedPool,
+    records: async () =>
+      ({ get: async () => ({ key: '', revision: 1, value }) }) as unknown as KeyValue,
+    onSessionLost: () => {},
+  });
+  const { handle } = await table.claim(claimOf('fake:3260', 1, clock));
+  const lun = table.open(handle, 1, 1) as IscsiLun;
+  const changes = (): number =>
+    unit.ops.filter((op) => op === ScsiOp.WriteSame16 || op === ScsiOp.Unmap).length;
+  const seal = async () => {
+    const sealed = table.seal({ volume: 'vol1', epoch: 2, timeoutMs: 1000 });
+    await clock.advance(500);
+    return sealed;
+  };
+  return { clock, table, lun, unit, late, fate, changes, seal };
+}
 
+describe('a change of several commands, or of several tries', () => {
   test('is not tried again when its epoch was sealed while the target was busy', async () => {
     const { clock, lun, unit, changes, seal } = await heldUnit();
     for (let i = 0; i < 8; i++) unit.senses.push(buildSense(2, 4, 1));
@@ -271,6 +271,62 @@ describe('a change of several commands, or of several tries', () => {
     await clock.advance(10_000);
     expect([changes(), late.length]).toEqual([1, 0]);
     expect(await zeroes).toMatchObject({ code: 'LINK_EPOCH_STALE' });
+  });
+});
+
+describe('the flush of a seal', () => {
+  const vouched = { slots: [{ flushed: true }] };
+  const doubted = { slots: [{ flushed: false }] };
+  const order = { volume: 'vol1', epoch: 1, slot: 0, incarnation: 1 };
+
+  test('vouches for the cache of the target', async () => {
+    const { seal } = await heldUnit();
+    expect(await seal()).toMatchObject(vouched);
+  });
+
+  test('does not when it hears of a reset, and does not when it is repeated', async () => {
+    const { unit, seal } = await heldUnit();
+    unit.senses.push(buildSense(6, 0x29, 1));
+    expect(await seal()).toMatchObject(doubted);
+    expect(await seal()).toMatchObject(doubted);
+  });
+
+  test('does not when a reset was told before, unless the owner has ordered a flush since', async () => {
+    const { lun, unit, seal } = await heldUnit();
+    const { table, lun: other, unit: otherUnit } = await heldUnit();
+    for (const one of [unit, otherUnit]) one.senses.push(buildSense(6, 0x29, 1));
+    await lun.probe(NO_DEADLINE);
+    expect(await seal()).toMatchObject(doubted);
+    await other.probe(NO_DEADLINE);
+    await other.flush(NO_DEADLINE);
+    const sealed = await table.seal({ volume: 'vol1', epoch: 2, timeoutMs: 1000 });
+    expect(sealed).toMatchObject(vouched);
+  });
+
+  test('does when the reset was that of the owner, over this session or another one', async () => {
+    const { table, unit, seal } = await heldUnit();
+    table.afterReset(order);
+    unit.senses.push(buildSense(6, 0x29, 0));
+    expect(await seal()).toMatchObject(vouched);
+  });
+
+  test('does not when a reset comes after the echo of ours', async () => {
+    const { table, lun, unit, seal } = await heldUnit();
+    table.afterReset(order);
+    unit.senses.push(buildSense(6, 0x29, 0));
+    await lun.probe(NO_DEADLINE);
+    unit.senses.push(buildSense(6, 0x29, 1));
+    expect(await seal()).toMatchObject(doubted);
+  });
+
+  test('does not when the only flush since was that of a FUA zeroing: no client is told of it', async () => {
+    const { clock, lun, unit, seal } = await heldUnit();
+    unit.senses.push(buildSense(6, 0x29, 1));
+    const zeroes = lun.writeZeroes(0, 4096, WriteFlag.Fua, NO_DEADLINE);
+    await clock.advance(100);
+    await zeroes;
+    expect(unit.ops.at(-1)).toBe(ScsiOp.SynchronizeCache10);
+    expect(await seal()).toMatchObject(doubted);
   });
 });
 

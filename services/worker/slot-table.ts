@@ -24,6 +24,7 @@ import type { PathHost } from '#link/host.ts';
 import { AccessState } from '#multipath/access.ts';
 import type { PathDevice } from '#multipath/path.ts';
 import type { BufferPool } from '#wire/buffer-pool.ts';
+import { CacheDoubt } from './cache-doubt.ts';
 import { workerErrors } from './errors.ts';
 import { LoginWaits } from './login-waits.ts';
 import type { TargetLogins } from './target-logins.ts';
@@ -67,6 +68,7 @@ export interface HeldSlot {
   readonly epoch: number;
   readonly session: IscsiSession;
   readonly lun: IscsiLun;
+  readonly cache: CacheDoubt;
 }
 
 interface Opened {
@@ -221,7 +223,8 @@ export class SlotTable implements PathHost {
   #hold(key: string, request: ClaimRequest, { session, lun, portal }: Opened): ClaimReply {
     const handle = this.#freeHandle();
     const { volume, slot, incarnation, epoch, target } = request;
-    const held: HeldSlot = { volume, slot, incarnation, handle, target, epoch, session, lun };
+    const cache = new CacheDoubt(lun, this.#options.clock);
+    const held = { volume, slot, incarnation, handle, target, epoch, session, lun, cache };
     this.#held.set(key, held);
     this.#byHandle[handle] = held;
     session.onClosed((cause) => {
@@ -249,6 +252,7 @@ export class SlotTable implements PathHost {
 
   async reset(request: ResetRequest): Promise<void> {
     const held = this.#require(request);
+    for (const { cache } of this.#of(request.volume)) cache.wasReset();
     await held.lun.lunReset(request.timeoutMs);
     // Commands and reset went down one connection in this order, so these cannot come after it.
     held.lun.abandon();
@@ -259,7 +263,8 @@ export class SlotTable implements PathHost {
    * in a socket and execute later: nobody can tell from here, so its outcome is unknown and the slot needs its own fence.
    */
   afterReset(request: AfterResetRequest): void {
-    const { session } = this.#require(request);
+    const { session, cache } = this.#require(request);
+    cache.wasReset();
     if (session.stats.inflight === 0) return;
     const { volume, slot } = request;
     session.destroy(workerErrors.make('WORKER_RESET_ELSEWHERE', { fields: { volume, slot } }));
@@ -278,8 +283,7 @@ export class SlotTable implements PathHost {
     const { clock } = this.#options;
     this.#seeEpoch(request.volume, request.epoch);
     const deadlineMs = clock.nowMs() + request.timeoutMs;
-    const mine = (): HeldSlot[] =>
-      [...this.#held.values()].filter((held) => held.volume === request.volume);
+    const mine = (): HeldSlot[] => this.#of(request.volume);
     // Commands of the older epoch are not taken to another connection any more: the session ends, and is fenced.
     for (const held of mine()) {
       if (!held.session.recovering) continue;
@@ -306,13 +310,14 @@ export class SlotTable implements PathHost {
   async #sealed(held: HeldSlot): Promise<SealReply['slots'][number]> {
     const { clock } = this.#options;
     const deadlineMs = clock.nowMs() + SEAL_FLUSH_MS;
-    const flushing = held.lun.flush({ deadlineMs, client: 'seal' }).then(
-      () => true,
-      // The new owner counts what was not flushed as lost, and says so.
-      () => false,
-    );
+    // The new owner counts what was not flushed as lost, and says so.
+    const flushing = held.cache.flush({ deadlineMs, client: 'seal' }).catch(() => false);
     const flushed = await Promise.race([flushing, sleep(clock, SEAL_FLUSH_MS).then(() => false)]);
     return { slot: held.slot, incarnation: held.incarnation, flushed };
+  }
+
+  #of(volume: string): HeldSlot[] {
+    return [...this.#held.values()].filter((held) => held.volume === volume);
   }
 
   sessions(nowMs: number): SessionStatus[] {
@@ -363,8 +368,8 @@ export class SlotTable implements PathHost {
       throw linkErrors.make('LINK_EPOCH_STALE', { fields: { volume, epoch, seen } });
     }
     this.#epochs.set(volume, epoch);
-    for (const held of this.#held.values()) {
-      if (held.volume === volume && held.epoch < epoch) held.lun.seal(endOfEpoch(held, epoch));
+    for (const held of this.#of(volume)) {
+      if (held.epoch < epoch) held.lun.seal(endOfEpoch(held, epoch));
     }
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { NO_DEADLINE } from '../block/device.ts';
 import { OrionError } from '../core/errors.ts';
+import type { UnitAttention } from '../multipath/path.ts';
 import { buildSense } from '../scsi/sense.ts';
 import type { Designator } from '../scsi/vpd.ts';
 import { IscsiLun } from './lun.ts';
@@ -325,11 +326,15 @@ describe('deferred errors', () => {
     const sense = buildSense(3, 0x0c, 0);
     sense[0] = 0x71;
     let tries = 0;
+    const heard: UnitAttention[] = [];
+    r.lun.onUnitAttention((attention) => heard.push(attention));
     serve(r, () => (tries++ === 0 ? { sense } : undefined));
     const seen = watch(r.lun.trim(0, 512, 0, NO_DEADLINE));
     await settle();
     expect(seen.state).toBe('done');
     expect(tries).toBe(2);
+    // It is told at once: the next flush may go another way.
+    expect(heard).toMatchObject([{ asc: 0x0c, deferred: true }]);
     await expect(r.lun.flush(NO_DEADLINE)).rejects.toMatchObject({ code: 'SCSI_DEFERRED_ERROR' });
   });
 });

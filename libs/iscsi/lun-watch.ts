@@ -100,11 +100,13 @@ export class LunWatch {
 
   /** Hears of every sense. A promise: the command that brought it is not sent again before it resolves. */
   notice(sense: Sense): Promise<void> | null {
+    const { text, effect } = lookUpSense(sense.key, sense.asc, sense.ascq);
     if (sense.deferred) {
       this.#deferred = sense;
+      // The next flush may go over another path, or be another owner's.
+      this.#tell({ asc: sense.asc, ascq: sense.ascq, text, deferred: true });
       return null;
     }
-    const { text, effect } = lookUpSense(sense.key, sense.asc, sense.ascq);
     const attention = sense.key === SenseKey.UnitAttention;
     if (attention) this.#tell({ asc: sense.asc, ascq: sense.ascq, text });
     switch (effect) {

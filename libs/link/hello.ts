@@ -126,5 +126,6 @@ export function decodeAttention(bytes: Buffer): UnitAttention | null {
     text: value.text,
     ...(access === undefined ? {} : { access }),
     ...(sizeBytes === undefined ? {} : { sizeBytes: sizeBytes as number }),
+    ...(value.deferred === true ? { deferred: true } : {}),
   };
 }

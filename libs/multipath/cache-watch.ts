@@ -1,7 +1,8 @@
 import { NO_DEADLINE } from '../block/device.ts';
+import { isOrionError } from '../core/errors.ts';
 import { FlushGuard, type FlushMark } from './flush-guard.ts';
-import { PathState } from './path.ts';
-import type { PathEntry } from './path-entry.ts';
+import { ASC_POWER_ON_OR_RESET, PathState, type UnitAttention } from './path.ts';
+import { NO_RESET, type PathEntry } from './path-entry.ts';
 
 /**
  * Says whether the cache of the target may have been lost under acknowledged writes (failover.md I5).
@@ -66,11 +67,25 @@ export class CacheWatch {
     return this.#guard.complete(mark);
   }
 
-  /** The target told of a reset that is not ours. True when acknowledged writes may be gone that nobody was told of. */
-  wasReset(): boolean {
+  /** What the target told over a path. The reason when acknowledged writes may be gone that nobody was told of. */
+  heard(entry: PathEntry, { asc, text, deferred }: UnitAttention): string | null {
+    if (deferred === true) {
+      entry.deferred = true;
+      this.#guard.isLost();
+      return `an acknowledged write has failed since: ${text}`;
+    }
+    if (asc !== ASC_POWER_ON_OR_RESET || entry.resetAtMs !== NO_RESET) return null;
     this.#doubts += 1;
     this.#resetDoubt = this.#doubts;
-    return this.#guard.cacheMayBeLost();
+    return this.#guard.cacheMayBeLost() ? `the target reported: ${text}` : null;
+  }
+
+  /** Whether a flush that failed is to fail: not with a deferred error that a flush over another path has told already. */
+  isNews(error: unknown, entry: PathEntry | null, mark: FlushMark): boolean {
+    const isDeferred = isOrionError(error) && error.code === 'SCSI_DEFERRED_ERROR';
+    if (!isDeferred || entry === null || !entry.deferred) return true;
+    entry.deferred = false;
+    return this.#guard.report(mark);
   }
 
   /** The doubt that it began with is over: what a former owner had acknowledged is durable after all. */

@@ -12,7 +12,7 @@ import { CacheWatch } from './cache-watch.ts';
 import { COMPARED_EQUAL, resolveCompareAndWrite } from './compare-outcome.ts';
 import { Failures } from './failures.ts';
 import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
-import { ASC_POWER_ON_OR_RESET, type PathDevice, PathState, type UnitAttention } from './path.ts';
+import { type PathDevice, PathState, type UnitAttention } from './path.ts';
 import { NO_RESET, PathEntry, type PathMeta } from './path-entry.ts';
 import { PathMap } from './path-map.ts';
 import { RangeLock } from './range-lock.ts';
@@ -115,10 +115,13 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     const mark = this.#cache.begin();
     const request = new IoRequest(this, RequestKind.Flush, 0, 0, 0, io);
     this.dispatch(request);
-    await request.promise;
-    if (!this.#cache.complete(mark)) {
-      throw this.#failures.cacheLost();
+    try {
+      await request.promise;
+    } catch (error) {
+      if (this.#cache.isNews(error, request.path, mark)) throw error;
+      return this.flush(io); // that one was told by a flush over another path
     }
+    if (!this.#cache.complete(mark)) throw this.#failures.cacheLost();
   }
 
   extents(offset: number, length: number, io: IoContext): Promise<Extent[]> {
@@ -396,9 +399,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#grow(entry);
     this.#release();
     this.#event('attention', entry, attention.text);
-    if (attention.asc !== ASC_POWER_ON_OR_RESET) return;
-    if (entry.resetAtMs !== NO_RESET || !this.#cache.wasReset()) return;
-    this.#tellOfCache(`the target reported: ${attention.text}`);
+    const loss = this.#cache.heard(entry, attention);
+    if (loss !== null) this.#tellOfCache(loss);
   }
 
   /** Grows when every path shows the new size; never shrinks: what clients were promised cannot be taken back. */

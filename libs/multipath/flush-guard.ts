@@ -39,6 +39,11 @@ export class FlushGuard {
     return true;
   }
 
+  /** Something acknowledged is gone for certain, flushed or not, and whatever the cache is. */
+  isLost(): void {
+    this.#losses += 1;
+  }
+
   /** The doubt that it began with is over. */
   isWhole(): void {
     this.#losses -= this.#inherited;
@@ -56,10 +61,15 @@ export class FlushGuard {
    */
   complete(mark: FlushMark): boolean {
     this.#flushedWrites = Math.max(this.#flushedWrites, mark.writes);
-    if (this.#losses === mark.reportedLosses) return true;
+    return !this.report(mark);
+  }
+
+  /** True when a flush that began with `mark` has to fail; then it is the report. */
+  report({ reportedLosses }: FlushMark): boolean {
+    if (this.#losses === reportedLosses) return false;
     this.#reportedLosses = this.#losses;
     this.#inherited = 0;
-    return false;
+    return true;
   }
 }
 

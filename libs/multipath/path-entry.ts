@@ -43,6 +43,8 @@ export class PathEntry {
   readonly addedMs: number;
   /** It is known to have seen all that happened to the target's cache; see CacheWatch. */
   witness = true;
+  /** It told of a deferred error, which the next flush over it fails with as well. */
+  deferred = false;
   /** Something was heard that puts its state in doubt. */
   probeSoon = false;
   /**

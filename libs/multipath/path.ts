@@ -34,6 +34,8 @@ export interface UnitAttention {
   readonly access?: PathAccess;
   /** The unit has this size from now on. */
   readonly sizeBytes?: number;
+  /** No unit attention: an acknowledged write of this path has failed since (a deferred error, SPC-4 §4.5.7). */
+  readonly deferred?: boolean;
 }
 
 /** Where a path stands in its life. The multipath device sends I/O to `ready` paths, `marginal` ones last. */

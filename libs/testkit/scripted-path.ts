@@ -50,6 +50,12 @@ export class ScriptedPath implements PathDevice {
     for (const fn of this.#attention) fn({ asc, ascq, text: `${asc}/${ascq}` });
   }
 
+  /** The device says that a write which it had acknowledged has failed since. */
+  deferredError(): void {
+    for (const fn of this.#attention)
+      fn({ asc: 0x0c, ascq: 0, text: 'write error', deferred: true });
+  }
+
   /** The device says that the path is in another access state. */
   accessChanged(access: PathAccess): void {
     this.access = access;

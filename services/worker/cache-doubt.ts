@@ -44,8 +44,9 @@ export class CacheDoubt {
     return this.#lun.flusher.newestGood <= this.#since;
   }
 
-  #hear({ asc }: UnitAttention): void {
-    if (asc !== ASC_POWER_ON_OR_RESET) return;
+  #hear({ asc, deferred }: UnitAttention): void {
+    // A deferred error fails the flush itself.
+    if (deferred === true || asc !== ASC_POWER_ON_OR_RESET) return;
     const isEcho = this.#clock.nowMs() - this.#resetMs <= ECHO_MS_MAX;
     this.#resetMs = Number.NEGATIVE_INFINITY;
     if (!isEcho) this.#raise();

@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { NO_DEADLINE } from '../block/device.ts';
 import { OrionError } from '../core/errors.ts';
+import { JSON_BYTES_MAX } from '../link/frame.ts';
 import type { UnitAttention } from '../multipath/path.ts';
 import { buildSense } from '../scsi/sense.ts';
 import type { Designator } from '../scsi/vpd.ts';
 import { IscsiLun } from './lun.ts';
+import { EXTENTS_MAX } from './lun-extents.ts';
 import type { ScsiCommand } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';
 import { reportLuns } from './report-luns.ts';
@@ -148,6 +150,22 @@ describe('extents', () => {
     await r.lun.extents(0, 8192, NO_DEADLINE);
     await r.lun.extents(0, 8192, NO_DEADLINE);
     expect(r.commands()).toHaveLength(1);
+  });
+
+  test('are no more than fit a frame of the link, and the rest can be asked for', async () => {
+    const r = await rig(undefined, {}, withExtents);
+    serve(r, ({ cdb }) => {
+      const lba = Number(cdb.readBigUInt64BE(2));
+      const one = (_: unknown, i: number): [number, number, number] => [lba + i, 1, i & 1];
+      return { data: status(...Array.from({ length: 256 }, one)) };
+    });
+    const from = (1 << 30) - 4096 * 512;
+    const found = await r.lun.extents(from, 4096 * 512, NO_DEADLINE);
+    expect(found).toHaveLength(EXTENTS_MAX);
+    expect(JSON.stringify(found).length).toBeLessThan(JSON_BYTES_MAX);
+    const { offset, length } = found.at(-1)!;
+    const rest = await r.lun.extents(offset + length, 512, NO_DEADLINE);
+    expect(rest).toMatchObject([{ offset: offset + length, length: 512 }]);
   });
 
   test('stop after a bounded number of pages, with what is known so far', async () => {

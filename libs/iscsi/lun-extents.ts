@@ -7,6 +7,9 @@ import type { IscsiLun } from './lun.ts';
 const DESCRIPTORS = 256;
 const PAGES_MAX = 16;
 
+/** Extents of one answer: as text they fit a frame of the link (64 KiB). The caller asks on from where they end. */
+export const EXTENTS_MAX = 512;
+
 /**
  * What of a range holds data, by GET LBA STATUS, page by page (I15). Where the device does not answer, or says something
  * that cannot be, the rest counts as allocated: that is never wrong.
@@ -21,13 +24,14 @@ export async function lunExtents(
   const end = offset + length;
   let at = offset;
   for (let page = 0; page < PAGES_MAX && at < end && lun.knowsLbaStatus; page++) {
+    if (found.length >= EXTENTS_MAX) break;
     const next = await onePage(lun, at, end, found, options);
     if (next === at) break;
     at = next;
   }
   // Nothing is known of the first block: of none, then. Else the caller asks on from where this ends.
   if (found.length === 0) add(found, { offset, length, allocated: true, zero: false });
-  return found;
+  return found.slice(0, EXTENTS_MAX);
 }
 
 /** Where the answer ends; `at` when it says nothing of the block there. */

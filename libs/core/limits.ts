@@ -24,6 +24,9 @@ export const CROWDED_CLIENT_BYTES_MAX = 1024 * 1024;
 /** Largest payload of one link frame; a longer I/O is split by the sender. */
 export const LINK_PAYLOAD_BYTES_MAX = 1024 * 1024;
 
+/** Largest compare-and-write of a volume: both its halves go in one frame, which cannot be split. */
+export const COMPARE_AND_WRITE_BYTES_MAX = LINK_PAYLOAD_BYTES_MAX / 2;
+
 /** Largest control message on the bus. */
 export const BUS_MESSAGE_BYTES_MAX = 64 * 1024;
 

@@ -20,6 +20,7 @@ import { pathStatus } from './path-status.ts';
 import { PathTroubles } from './path-troubles.ts';
 import { type Moved, reconnectPath, WORKING } from './reconnect.ts';
 import { Takeover } from './takeover.ts';
+import { volumeCaps } from './volume-caps.ts';
 import type { Workers } from './workers.ts';
 
 /** Longer logins than this would make every failover long; a shorter session_timeout counts. */
@@ -298,7 +299,7 @@ export class Volume implements FailoverPorts {
     const { volume } = plan;
     this.#map = new MultipathDevice({
       name: volume.name,
-      caps: { ...caps, readOnly: caps.readOnly || volume.read_only },
+      caps: volumeCaps(caps, volume.read_only),
       cacheMayBeLost: this.#takeover.inheritsLoss,
       clock,
       rng,

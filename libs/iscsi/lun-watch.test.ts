@@ -192,12 +192,13 @@ describe('unit attentions', () => {
 
   test('mode parameters that changed are read again: a cache that was switched on is flushed', async () => {
     const caps = { ...facts.caps, volatileCache: false };
-    const { r, unit } = await unitRig({ caps });
+    const { r, unit, heard } = await unitRig({ caps });
     await r.lun.flush(NO_DEADLINE);
     expect(unit.ops).toEqual([]);
     unit.senses.push(buildSense(6, 0x2a, 1));
     write(r, 0, pattern(512));
     await settle();
+    expect(heard.at(-1)).toMatchObject({ volatileCache: true });
     await r.lun.flush(NO_DEADLINE);
     expect(unit.ops.at(-1)).toBe(ScsiOp.SynchronizeCache10);
     unit.mode = { device: 0x80, caching: 4 };

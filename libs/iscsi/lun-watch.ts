@@ -222,8 +222,12 @@ export class LunWatch {
     if (mode === null) return;
     this.#dpoFua = mode.dpoFua;
     const volatileCache = mode.writeCache ?? true;
+    const isNew = volatileCache && !this.#caps.volatileCache;
     this.#caps = { ...this.#caps, readOnly: mode.writeProtected, volatileCache };
     this.#changed();
+    if (!isNew) return;
+    const text = 'the unit has switched a volatile cache on';
+    this.#tell({ asc: 0x2a, ascq: 0x01, text, volatileCache: true });
   }
 
   #changed(): void {

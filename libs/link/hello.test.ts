@@ -12,3 +12,9 @@ test('a deferred error is told as one, and nothing else is', () => {
   expect(decoded(attention)).toEqual(attention);
   expect(decoded({ ...attention, deferred: 'yes' })).toEqual(attention);
 });
+
+test('a cache that was switched on is told as such', () => {
+  const found = { ...attention, volatileCache: true };
+  expect(decoded(found)).toEqual(found);
+  expect(decoded({ ...attention, volatileCache: false })).toEqual(attention);
+});

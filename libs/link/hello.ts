@@ -127,5 +127,6 @@ export function decodeAttention(bytes: Buffer): UnitAttention | null {
     ...(access === undefined ? {} : { access }),
     ...(sizeBytes === undefined ? {} : { sizeBytes: sizeBytes as number }),
     ...(value.deferred === true ? { deferred: true } : {}),
+    ...(value.volatileCache === true ? { volatileCache: true } : {}),
   };
 }

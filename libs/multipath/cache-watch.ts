@@ -13,7 +13,7 @@ import { NO_RESET, type PathEntry } from './path-entry.ts';
  */
 export class CacheWatch {
   readonly #guard: FlushGuard;
-  readonly #volatile: boolean;
+  #volatile: boolean;
   readonly #live = new Set<PathEntry>();
   /** Live paths that are no witnesses yet. */
   #unproven = 0;
@@ -26,6 +26,12 @@ export class CacheWatch {
   constructor(volatileCache: boolean, mayBeLost: boolean) {
     this.#volatile = volatileCache;
     this.#guard = new FlushGuard(volatileCache, mayBeLost);
+  }
+
+  /** The unit has a volatile cache after all. The sessions that live have seen what happens to it from now on. */
+  switchOn(): void {
+    this.#volatile = true;
+    this.#guard.switchOn();
   }
 
   get unproven(): boolean {
@@ -140,6 +146,15 @@ export class CacheWatch {
     }
     this.#broken();
     return usable;
+  }
+
+  /** Has the target make durable what was acknowledged. False when that is not certain. */
+  async empty(usable: readonly PathEntry[], ready: readonly PathEntry[]): Promise<boolean> {
+    const mark = this.begin();
+    const [path] = this.forFlush(usable, ready);
+    if (path === undefined) return !this.lossPending && !this.dirty;
+    await path.device.flush(NO_DEADLINE);
+    return this.complete(mark);
   }
 
   /** Before a path that works is taken out: what it alone has seen is proven to the others, or made durable. */

@@ -1,10 +1,4 @@
-import {
-  type BlockCapabilities,
-  type BlockDevice,
-  type Extent,
-  type IoContext,
-  NO_DEADLINE,
-} from '../block/device.ts';
+import type { BlockCapabilities, BlockDevice, Extent, IoContext } from '../block/device.ts';
 import { assert } from '../core/assert.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
 import { isOrionError } from '../core/errors.ts';
@@ -19,10 +13,6 @@ import { RangeLock } from './range-lock.ts';
 import { IoRequest, RequestKind, type RequestOwner, type RequestResult } from './request.ts';
 import { makeSelector, type Selector } from './selectors.ts';
 import { WaitingRoom } from './waiting-room.ts';
-
-/** Pause before an attempt that the target turned away (busy, becoming ready) is repeated; doubles to the maximum. */
-const RETRY_PAUSE_MS_MIN = 10;
-const RETRY_PAUSE_MS_MAX = 1_000;
 
 /** A lost path answers all that was outstanding on it at once; this long is only ever used up by a bug. */
 const LOST_DRAIN_MS = 30_000;
@@ -55,6 +45,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   /** Reasons for which I/O is held back now. */
   #holds = 0;
   #closed = false;
+  /** Resolves when the owner has noted that there is a cache; null: nothing is to be noted. */
+  #noted: Promise<void> | null = null;
 
   constructor(options: MultipathOptions) {
     this.name = options.name;
@@ -172,6 +164,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     const entry = new PathEntry(slot, device, meta, this.#clock.nowMs());
     if (wasReset) entry.resetAtMs = entry.lastGoodMs;
     this.#paths.add(entry);
+    if (device.caps.volatileCache) this.#foundCache();
     this.#cache.add(entry);
     this.#event('path-added', entry, `${meta.portal} through ${meta.worker}`);
     device.onLost((cause) => this.#lose(entry, cause));
@@ -222,12 +215,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
   wasReset = (): void => this.#paths.wasReset();
 
   /** While I/O is held back: has the target make durable what was acknowledged. False when that is not certain. */
-  async emptyCache(): Promise<boolean> {
-    const mark = this.#cache.begin();
-    const [path] = this.#cache.forFlush(this.#paths.usable, this.#paths.ready);
-    if (path === undefined) return !this.#cache.lossPending && !this.#cache.dirty;
-    await path.device.flush(NO_DEADLINE);
-    return this.#cache.complete(mark);
+  emptyCache(): Promise<boolean> {
+    return this.#cache.empty(this.#paths.usable, this.#paths.ready);
   }
 
   /** Takes a path out in good order: no new I/O, waits for what is in flight. False when the time was up. */
@@ -287,15 +276,19 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     if (request.changes) {
       path.writes += 1;
       this.#lock.release(request);
-      this.#acknowledged(path, request.doubts);
-    } else path.reads += 1;
+      this.#acknowledge(request, result, request.doubts);
+    } else {
+      path.reads += 1;
+      request.resolve(result);
+    }
     this.#paths.ended(path);
-    request.resolve(result);
   }
 
-  /** A change is done: it stands in the target's cache, if that has lived since `doubts` was read. */
-  #acknowledged(path: PathEntry, doubts: number): void {
-    if (this.#cache.wrote(path, doubts)) this.#tellOfCache(ACKNOWLEDGED_LATE);
+  /** A change is done. It stands in the target's cache, if that has lived since `doubts` was read. */
+  #acknowledge(request: IoRequest, result: RequestResult, doubts: number): void {
+    if (this.#cache.wrote(request.path!, doubts)) this.#tellOfCache(ACKNOWLEDGED_LATE);
+    if (this.#noted === null) request.resolve(result);
+    else void this.#noted.then(() => request.resolve(result));
   }
 
   failed(request: IoRequest, error: unknown): void {
@@ -329,9 +322,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
    */
   #retry(request: IoRequest, path: PathEntry, ended?: unknown): void {
     this.counters.retries += 1;
-    const now = this.#clock.nowMs();
     if (request.giveUpMs === 0) request.giveUpMs = this.#giveUpMs(request);
-    if (now >= request.giveUpMs) {
+    if (this.#clock.nowMs() >= request.giveUpMs) {
       return this.#finish(request, ended ?? this.#failures.noPath(request));
     }
     const again = (): void =>
@@ -339,8 +331,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     const elsewhere = this.#paths.usable.some((other) => other !== path);
     if (elsewhere && request.attempts === 1) return again();
     if (path.state !== PathState.Ready) return again();
-    const pauseMs = Math.min(RETRY_PAUSE_MS_MIN * 2 ** (request.attempts - 1), RETRY_PAUSE_MS_MAX);
-    this.#clock.after(pauseMs, again);
+    this.#clock.after(request.pauseMs, again);
   }
 
   /** The old attempt cannot execute any more, but it may have: only what is idempotent is simply sent again. */
@@ -354,8 +345,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
         const outcome = resolveCompareAndWrite(scratch, request.expected, request.buffer);
         if (outcome.kind === 'retry') return this.dispatch(request);
         this.#unlock(request);
-        if (outcome.result === COMPARED_EQUAL) this.#acknowledged(request.path!, doubts);
-        request.resolve(outcome.result);
+        if (outcome.result !== COMPARED_EQUAL) return request.resolve(outcome.result);
+        this.#acknowledge(request, outcome.result, doubts);
       },
       (error) => this.#finish(request, error),
     );
@@ -363,9 +354,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
 
   #wait(request: IoRequest): void {
     request.giveUpMs = this.#giveUpMs(request);
-    if (!this.#room.enter(request)) {
-      this.#finish(request, this.#failures.queueFull(this.#room.bytes));
-    }
+    if (this.#room.enter(request)) return;
+    this.#finish(request, this.#failures.queueFull(this.#room.bytes));
   }
 
   /** Answers with an error; nothing of the request can happen any more. */
@@ -399,8 +389,20 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     this.#grow(entry);
     this.#release();
     this.#event('attention', entry, attention.text);
+    if (attention.volatileCache === true) this.#foundCache();
     const loss = this.#cache.heard(entry, attention);
     if (loss !== null) this.#tellOfCache(loss);
+  }
+
+  /** It was not there, or not seen, when the volume came into service: a next owner does not know of it yet. */
+  #foundCache(): void {
+    if (this.caps.volatileCache) return;
+    this.caps = { ...this.caps, volatileCache: true };
+    this.#cache.switchOn();
+    const noted = this.#options.onCacheFound?.() ?? Promise.resolve();
+    this.#noted = noted.then(() => {
+      this.#noted = null;
+    });
   }
 
   /** Grows when every path shows the new size; never shrinks: what clients were promised cannot be taken back. */

@@ -27,6 +27,12 @@ export class FlushGuard {
     return this.#losses !== this.#reportedLosses;
   }
 
+  /** The unit has a volatile cache after all: what was acknowledged before we knew may stand in it. */
+  switchOn(): void {
+    this.#volatile = true;
+    this.#writes += 1;
+  }
+
   /** A write without FUA was acknowledged. */
   wrote(): void {
     if (this.#volatile) this.#writes += 1;

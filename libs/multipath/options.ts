@@ -17,6 +17,8 @@ export interface MultipathOptions {
   readonly probeIdleMs: number;
   /** Unflushed writes of a former owner may be gone. */
   readonly cacheMayBeLost?: boolean;
+  /** The unit has a volatile cache after all. No change is acknowledged before this resolves; it does not reject. */
+  readonly onCacheFound?: () => Promise<void>;
   /** A path is gone. The owner fences it (`needsFence`, `fenced`) and brings a new one (`addPath`). */
   readonly onPathLost: (slot: number, cause: Error) => void;
   readonly onEvent?: (event: MultipathEvent) => void;

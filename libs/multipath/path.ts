@@ -34,6 +34,8 @@ export interface UnitAttention {
   readonly access?: PathAccess;
   /** The unit has this size from now on. */
   readonly sizeBytes?: number;
+  /** The unit has a cache from now on that it loses with its power. */
+  readonly volatileCache?: true;
   /** No unit attention: an acknowledged write of this path has failed since (a deferred error, SPC-4 §4.5.7). */
   readonly deferred?: boolean;
 }

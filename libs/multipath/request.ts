@@ -17,6 +17,10 @@ export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind];
 
 const KIND_NAMES = ['read', 'extents', 'flush', 'write', 'trim', 'zero', 'compare-and-write'];
 
+/** Pause before an attempt that the target turned away (busy, becoming ready) is repeated; doubles to the maximum. */
+const RETRY_PAUSE_MS_MIN = 10;
+const RETRY_PAUSE_MS_MAX = 1_000;
+
 const NO_BUFFER = Buffer.alloc(0);
 
 /** What the device resolved with: nothing, extents, or the place of a miscompare. */
@@ -89,6 +93,11 @@ export class IoRequest implements RangeHolder {
   /** It changes blocks: it holds its range, and an unknown outcome of it must be fenced. */
   get changes(): boolean {
     return this.kind >= RequestKind.Write;
+  }
+
+  /** Before the next attempt. */
+  get pauseMs(): number {
+    return Math.min(RETRY_PAUSE_MS_MIN * 2 ** (this.attempts - 1), RETRY_PAUSE_MS_MAX);
   }
 
   /** One attempt. */

@@ -50,6 +50,13 @@ export class ScriptedPath implements PathDevice {
     for (const fn of this.#attention) fn({ asc, ascq, text: `${asc}/${ascq}` });
   }
 
+  /** The device says that it has a volatile cache from now on. */
+  cacheSwitchedOn(): void {
+    for (const fn of this.#attention) {
+      fn({ asc: 0x2a, ascq: 0x01, text: 'cache on', volatileCache: true });
+    }
+  }
+
   /** The device says that a write which it had acknowledged has failed since. */
   deferredError(): void {
     for (const fn of this.#attention)

@@ -54,6 +54,15 @@ export class CacheRecord {
       });
   }
 
+  /** A cache was found. Resolves when the record says so, or the bus cannot be reached: then `note` does it later. */
+  async found(map: MultipathDevice): Promise<void> {
+    try {
+      await this.#ownership.change((record) => withCache(map, record));
+    } catch (error) {
+      this.#log.warn({ err: errorText(error) }, 'the next owner is not told of the cache yet');
+    }
+  }
+
   /** All is durable, and nobody can write any more. */
   async clear(): Promise<void> {
     await this.#ownership.change(withoutCache);

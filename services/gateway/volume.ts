@@ -307,6 +307,8 @@ export class Volume implements FailoverPorts {
       noPathRetryMs: volume.no_path_retry_ms,
       noPathQueueBytes: volume.no_path_queue_bytes,
       probeIdleMs: iscsi.target_health_check_interval * 1_000,
+      // Before it is in service its record is still to be written.
+      onCacheFound: async () => (this.#ready ? this.#cache.found(this.#map!) : undefined),
       onPathLost: (slot, cause) => {
         this.#troubles.lost(slot, cause);
         void this.#recover(slot, false);

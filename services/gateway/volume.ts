@@ -140,7 +140,8 @@ export class Volume implements FailoverPorts {
 
   #checkReady(): void {
     const map = this.#map;
-    if (map === null || map.readyCount === 0 || !this.#takeover.isOver || this.#ready) return;
+    const isOver = this.#takeover.isOver && !this.#stop.signal.aborted;
+    if (map === null || map.readyCount === 0 || !isOver || this.#ready) return;
     this.#ready = true;
     this.#options.ownership
       .change((record) => withCache(map, { ...record, state: 'active' }))

@@ -210,6 +210,11 @@ async function heldUnit() {
     unit.provisioned = true;
     unit.readsZeroes = true;
     wire.onPdu = ({ pdu }) => {
+      if (pdu.opcode === Opcode.TaskManagementRequest) {
+        const { itt } = pdu;
+        const done = { opcode: Opcode.TaskManagementResponse, response: 0, itt } as const;
+        wire.send({ ...done, ...wire.numbers(true) });
+      }
       if (pdu.opcode !== Opcode.ScsiCommand) return;
       const isChange = pdu.cdb[0] === ScsiOp.WriteSame16 || pdu.cdb[0] === ScsiOp.Unmap;
       if (fate.isLate && isChange) late.push(() => unit.answer(pdu));
@@ -303,9 +308,12 @@ describe('the flush of a seal', () => {
     expect(sealed).toMatchObject(vouched);
   });
 
-  test('does when the reset was that of the owner, over this session or another one', async () => {
+  test.each([
+    ['over this session', (table: SlotTable) => table.reset({ ...order, timeoutMs: 1000 })],
+    ['over another one', async (table: SlotTable) => table.afterReset(order)],
+  ])('does when the reset was that of the owner, %s', async (_, reset) => {
     const { table, unit, seal } = await heldUnit();
-    table.afterReset(order);
+    await reset(table);
     unit.senses.push(buildSense(6, 0x29, 0));
     expect(await seal()).toMatchObject(vouched);
   });

@@ -1,4 +1,5 @@
 import { systemClock } from '#core/clock.ts';
+import { printable } from '#core/printable.ts';
 import { hexId, systemRng } from '#core/rng.ts';
 import { type DiscoveredTarget, discover, groupsOf } from '#iscsi/discovery.ts';
 import { makeIsid } from '#iscsi/isid.ts';
@@ -9,7 +10,7 @@ import { TargetLogins } from '../worker/target-logins.ts';
 import { cliErrors } from './errors.ts';
 import { Exit } from './exit-code.ts';
 import { type CommonOptions, loadCliConfig } from './load-config.ts';
-import { type Output, printable, table } from './output.ts';
+import { type Output, table } from './output.ts';
 
 export interface DiscoverOptions extends CommonOptions {
   readonly target?: string;

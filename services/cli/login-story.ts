@@ -1,10 +1,11 @@
 import { isOrionError } from '#core/errors.ts';
+import { printable } from '#core/printable.ts';
 import { formatBytes } from '#core/units.ts';
 import { formatValue } from '#iscsi/keys.ts';
 import { loginStatus } from '#iscsi/login-status.ts';
 import type { KeyDecided, LoginEvent } from '#iscsi/login-trace.ts';
 import type { LunReport } from './lun-report.ts';
-import { printable, table } from './output.ts';
+import { table } from './output.ts';
 
 /** What became of the login at one portal. */
 export interface PortalStory {

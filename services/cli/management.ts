@@ -1,7 +1,8 @@
 import { type VolumePlan, volumePlans } from '#config/derive.ts';
 import type { OrionConfig } from '#config/schema.ts';
+import { printable } from '#core/printable.ts';
 import { formatBytes } from '#core/units.ts';
-import { type Output, printable, table } from './output.ts';
+import { type Output, table } from './output.ts';
 import { type NodeStatus, nodeStatus, pathsTable, sessionsTable, volumesTable } from './status.ts';
 
 /** The management commands of the specification that show something. */

@@ -1,4 +1,5 @@
 import Table from 'cli-table3';
+import { printable } from '#core/printable.ts';
 
 /** What a command writes: results to stdout, one line to stderr when it fails. */
 export interface Output {
@@ -94,11 +95,6 @@ export function table(head: readonly string[], rows: readonly (readonly Cell[])[
 
 function isNumeric(cell: Cell | undefined): boolean {
   return typeof cell === 'number';
-}
-
-/** Names come from targets: what would move the cursor of a terminal is shown as a question mark. */
-export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
 }
 
 /** 93784000 to "1d 2h". */

@@ -6,8 +6,9 @@ import {
   type SessionStatus,
   type VolumeStatus,
 } from '#contracts/messages.ts';
+import { printable } from '#core/printable.ts';
 import { formatBytes } from '#core/units.ts';
-import { duration, type Output, printable, table } from './output.ts';
+import { duration, type Output, table } from './output.ts';
 import { askNode } from './status-collect.ts';
 
 export interface ProcessSummary {

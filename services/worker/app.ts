@@ -13,10 +13,10 @@ import {
 } from '#contracts/messages.ts';
 import type { RunningService, ServiceDeps } from '#contracts/service.ts';
 import { subjects } from '#contracts/subjects.ts';
-import { errorText } from '#core/errors.ts';
 import { hexId } from '#core/rng.ts';
 import { type LinkServer, listenLink } from '#link/server.ts';
 import { sharedPool } from '#wire/buffer-pool.ts';
+import { logSession, told } from './session-log.ts';
 import { SlotTable } from './slot-table.ts';
 import { TargetLogins } from './target-logins.ts';
 
@@ -57,9 +57,11 @@ export async function startWorker(deps: ServiceDeps): Promise<RunningService> {
       });
       return records;
     },
+    onSessionOpened: (session, { volume, slot, target }) =>
+      logSession(session, log.child({ volume, slot, target }), clock),
     onSessionLost: (held, cause) => {
       const { volume, slot, target } = held;
-      log.warn({ volume, slot, target, err: errorText(cause) }, 'session lost');
+      log.warn({ volume, slot, target, err: told(cause) }, 'session lost');
     },
   });
 

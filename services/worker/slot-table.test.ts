@@ -148,6 +148,7 @@ describe('a connection of a session that comes back', () => {
     const { config } = loadConfig({ file: 'f', readFile: () => text, hostname: 'h' });
     const store = { isAway: false, incarnation: 1 };
     const lost: string[] = [];
+    const events: string[] = [];
     const table = new SlotTable({
       worker: 'w0',
       workerIncarnation: 'x',
@@ -163,6 +164,11 @@ describe('a connection of a session that comes back', () => {
         const value = recordOf('fake:3260', store.incarnation);
         return { get: async () => ({ key: '', revision: 1, value }) } as unknown as KeyValue;
       },
+      onSessionOpened: (session, { volume, slot }) =>
+        session.onEvent((event) => {
+          if (event.kind !== 'connection') return;
+          events.push(`${volume} ${slot}: ${event.cid} ${event.reason === null ? 'up' : 'down'}`);
+        }),
       onSessionLost: (_held, cause) => lost.push(errorText(cause)),
     });
     await table.claim(claimOf('fake:3260', 1, clock));
@@ -171,7 +177,7 @@ describe('a connection of a session that comes back', () => {
         .sessions(clock.nowMs())
         .flatMap(({ connections }) => connections.map(({ cid, state }) => `${cid} ${state}`));
     await clock.runUntil(() => states().join() === '0 LOGGED_IN,1 LOGGED_IN', 1000);
-    return { clock, net, store, table, lost, states };
+    return { clock, net, store, table, lost, events, states };
   }
 
   test('asks the record again, and waits while that cannot be read', async () => {
@@ -185,6 +191,14 @@ describe('a connection of a session that comes back', () => {
     await clock.advance(5_000);
     expect(states()).toEqual(['0 LOGGED_IN', '1 LOGGED_IN']);
     expect(lost).toEqual([]);
+  });
+
+  test('is told of from the first of them on', async () => {
+    const { clock, net, events } = await held();
+    expect(events).toEqual(['vol1 0: 1 up']);
+    net.wires[1]!.close();
+    await clock.advance(5_000);
+    expect(events).toEqual(['vol1 0: 1 up', 'vol1 0: 1 down', 'vol1 0: 1 up']);
   });
 
   test('ends the session when somebody else has the slot by then', async () => {

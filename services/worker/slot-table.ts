@@ -55,6 +55,8 @@ export interface SlotTableOptions {
   readonly pool: BufferPool;
   /** Opened lazily: where a claim is checked against the record that authorises it. */
   readonly records: () => Promise<KeyValue>;
+  /** A login has worked, for the slot of this claim: before the session is used, so that nothing it says is missed. */
+  readonly onSessionOpened?: (session: IscsiSession, claim: ClaimRequest) => void;
   readonly onSessionLost: (held: HeldSlot, cause: Error) => void;
 }
 
@@ -205,6 +207,7 @@ export class SlotTable implements PathHost {
     const { session, portal } = await firstOf(request.portals, (text) =>
       openSession({ ...options, mayLogIn, portals: [logins.portal(target, text)] }),
     );
+    this.#options.onSessionOpened?.(session, request);
     try {
       const deadlineMs = clock.nowMs() + timeoutMs;
       const profile = logins.profile(target);

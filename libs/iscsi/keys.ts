@@ -1,3 +1,4 @@
+import { printable } from '../core/printable.ts';
 import { parseBinary, parseBoolean, parseNumber } from './text.ts';
 
 /**
@@ -344,7 +345,7 @@ export function combine(name: KeyName, a: KeyValue, b: KeyValue): KeyValue {
 export function answerInvalidReason(name: KeyName, offer: string, answer: string): string | null {
   const key = keyOf(name);
   const value = parseValue(name, answer);
-  const said = `${name}=${answer.slice(0, 60)}`;
+  const said = `${name}=${printable(answer.slice(0, 60))}`;
   if (value === null) return `${said} is not a value of that key (§${key.section})`;
   if (key.type === 'text' || key.result === undefined) return null;
   if (key.type === 'list') {

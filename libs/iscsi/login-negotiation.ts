@@ -1,3 +1,4 @@
+import { printable } from '../core/printable.ts';
 import {
   answerInvalidReason,
   answerProposal,
@@ -282,5 +283,5 @@ function refusedDeclaration(name: KeyName, value: string): string {
 }
 
 function said(name: string, value: string): string {
-  return `${name}=${value.slice(0, SHOWN_CHARS_MAX)}`;
+  return `${name}=${printable(value.slice(0, SHOWN_CHARS_MAX))}`;
 }

@@ -1,4 +1,5 @@
 import type { OrionError } from '../core/errors.ts';
+import { printable } from '../core/printable.ts';
 import type { ControlChannel } from './control-channel.ts';
 import { ControlRequest } from './control-request.ts';
 import { iscsiErrors, protocolError } from './errors.ts';
@@ -160,7 +161,9 @@ class TextExchange {
   /** §13.12: the target declares anew which segments it takes. */
   #declared(value: string): void {
     const bytes = parseValue(SEGMENT_KEY, value);
-    if (typeof bytes !== 'number') throw protocolError(`${SEGMENT_KEY}=${value.slice(0, 40)}`);
+    if (typeof bytes !== 'number') {
+      throw protocolError(`${SEGMENT_KEY}=${printable(value.slice(0, 40))}`);
+    }
     this.#channel.connection.peerSegmentBytes = bytes;
   }
 }

@@ -27,7 +27,8 @@ export function outputTo(streams: Streams, json: boolean): Output {
   return {
     json,
     line: (text) => streams.out(`${text}\n`),
-    error: (text) => streams.err(`orion-iscsi: ${text}\n`),
+    // A target may have had a hand in it. The problems of a configuration are lines of their own.
+    error: (text) => streams.err(`orion-iscsi: ${text.split('\n').map(printable).join('\n')}\n`),
   };
 }
 

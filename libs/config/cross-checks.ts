@@ -39,6 +39,7 @@ function checkTargets(config: OrionConfig, to: Reporter): void {
     }
   }
   checkAuth(config.discovery.auth, 'discovery.auth', to);
+  checkTls(config.discovery.tls, 'discovery.tls', to);
   reportDuplicates(
     config.address_map.map(({ from }) => from),
     (at, first) => to.report(`address_map.${at}.from`, `is mapped by address_map.${first} already`),

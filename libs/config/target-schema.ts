@@ -205,6 +205,7 @@ export const discovery = T.Object(
       format: 'iscsiName',
     }),
     auth,
+    tls,
   },
   { description: 'How `orion-iscsi discover` logs in to portals; docs/discovery.md.' },
 );

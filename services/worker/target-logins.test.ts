@@ -99,6 +99,16 @@ login_timeout_ms = 1500
     });
   });
 
+  test('of discovery has a TLS of its own, and that of targets is not used for it', async () => {
+    const tls = 'tls = { ca = "system" }';
+    expect((await logins(tls).forDiscovery()).network).toBe(nodeNetwork);
+    const own = logins('', `[discovery]\n${tls}`);
+    expect((await own.forDiscovery()).network).not.toBe(nodeNetwork);
+    expect((await own.to(NAME)).network).toBe(nodeNetwork);
+    const missing = logins('', '[discovery]\ntls = { ca = "/nowhere/ca.pem" }').forDiscovery();
+    await expect(missing).rejects.toMatchObject({ code: 'WORKER_TLS_FILE' });
+  });
+
   test('goes where a portal has moved to for good, and says so', async () => {
     const moved: string[] = [];
     const all = logins('', '', moved);
@@ -153,6 +163,8 @@ describe('the configuration of logins', () => {
       /need 8 connections/,
     ],
     ['', '[discovery]\nauth = { user = "x" }', /user without a secret/],
+    ['', '[discovery]\ntls = { server_name = "x" }', /discovery\.tls\.ca.* is missing/],
+    ['', '[discovery]\ntls = { ca = "system", key = "/k" }', /discovery\.tls.*one of cert and key/],
     [
       '',
       '[[address_map]]\nfrom = "a"\nto = "b"\n[[address_map]]\nfrom = "a:3260"\nto = "c"',

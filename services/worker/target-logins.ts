@@ -86,12 +86,13 @@ export class TargetLogins {
   readonly mapAddress = (address: Address): Address =>
     this.#map.get(formatAddress(address)) ?? address;
 
+  /** As the configuration has it for discovery alone: which target is behind a portal is not known yet. */
   async forDiscovery(): Promise<
     Pick<TargetLogin, 'network' | 'authentication' | 'initiatorName' | 'mapAddress'>
   > {
     const { config, network } = this.#options;
     return {
-      network,
+      network: await networkFor(config.discovery.tls, network),
       authentication: await this.#authentication.forDiscovery(),
       initiatorName: config.discovery.initiator_name,
       mapAddress: this.mapAddress,

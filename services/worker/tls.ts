@@ -10,7 +10,7 @@ import { workerErrors } from './errors.ts';
 const KEY_BYTES_MAX = 64 * 1024;
 
 /**
- * How to reach the portals of a target: `plain`, or TLS over it. Files are read at each login, so that a renewed
+ * How to reach the portals of a target, or those that discovery asks: `plain`, or TLS over it. Files are read at each login, so that a renewed
  * certificate counts from the next login on.
  */
 export async function networkFor(

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NO_DEADLINE } from '#block/device.ts';
 import { systemClock } from '#core/clock.ts';
@@ -13,8 +13,10 @@ import { startOrion } from '#testkit/orion.ts';
 import { describeWith } from '#testkit/requires.ts';
 import { type Certificate, startTlsLab, type TlsLab } from '#testkit/stunnel.ts';
 import { startTgtd, type Tgtd } from '#testkit/tgtd.ts';
+import { tempDir } from '#testkit/tmp.ts';
 import { parseAddress } from '#wire/network.ts';
 import { type TlsOptions, tlsNetwork } from '#wire/tls-network.ts';
+import { run } from '../../services/cli/program.ts';
 
 /** iSCSI through TLS: stunnel before tgtd, as where a target cannot do TLS itself. */
 
@@ -51,6 +53,19 @@ describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
       isid: makeIsid('tls', tgtd.targetName, 0),
       timeouts: { connectMs: 2000, loginMs: 5000 },
     });
+  }
+
+  async function discover(...args: string[]) {
+    const told = { stdout: '', stderr: '' };
+    const code = await run(['discover', ...args], {
+      out: (text) => {
+        told.stdout += text;
+      },
+      err: (text) => {
+        told.stderr += text;
+      },
+    });
+    return { code, ...told };
   }
 
   async function refusal(promise: Promise<IscsiSession>): Promise<OrionError> {
@@ -132,6 +147,24 @@ describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
     const error = await refusal(open(strict));
     expect(error.message).toMatch(/does not take our certificate/);
     expect(error.hint).toMatch(/tls\.cert/);
+  });
+
+  test('is asked for its targets over TLS, as it is configured for discovery', async () => {
+    const dir = tempDir('tls-discover');
+    try {
+      const file = dir.file('orion.toml');
+      writeFileSync(file, `[discovery]\ntls = { ca = "${lab.ca}" }\n`);
+      const found = await discover(portal, '--config', file);
+      expect(found).toMatchObject({ stderr: '', code: 0 });
+      expect(found.stdout).toContain(tgtd.targetName);
+      const wrong = ['--set', 'discovery.tls.server_name=other.lab'];
+      const other = await discover(portal, '--config', file, ...wrong);
+      expect(other.code).toBe(1);
+      expect(other.stderr).toMatch(/is for another name .*DNS:storage\.lab/);
+      expect(await discover(portal)).toMatchObject({ code: 1, stdout: '' });
+    } finally {
+      await dir.remove();
+    }
   });
 
   test('carries a volume of orion-iscsi up, and login-test tells of it', async () => {

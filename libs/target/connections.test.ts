@@ -93,6 +93,43 @@ describe('a session of several connections', () => {
     expect(block[0]).toBe(2);
   });
 
+  test('keeps the unsolicited data of a command that has to wait for its turn (§11.7)', async () => {
+    for (const errorRecoveryLevel of [0, 1]) {
+      const fixture = await many({ immediateData: false, errorRecoveryLevel });
+      const keys: TextPair[] = [...MANY, ['InitialR2T', 'No'], ['FirstBurstLength', '512']];
+      if (errorRecoveryLevel > 0) keys.push(['ErrorRecoveryLevel', '1']);
+      const first = await fixture.login({ keys });
+      const second = await add(fixture, first, 1);
+      const { cmdSn } = first;
+      const late = { write: BLOCK, final: false, cmdSn: cmdSn + 1 };
+      const itt = second.command(WRITE_ONE, late);
+      second.dataOut(itt, Buffer.alloc(256, 2), { final: false });
+      second.dataOut(itt, Buffer.alloc(256, 3), { offset: 256, dataSn: 1 });
+      await fixture.clock.advance(1000);
+      // The same command once more, as one that closes a gap: it changes nothing (§7.2.1).
+      second.command(WRITE_ONE, { ...late, itt });
+      await fixture.clock.advance(1000);
+      expect(second.received).toEqual([]);
+      first.command([0], { cmdSn });
+      expect((await second.next(Opcode.ScsiResponse)).pdu.status).toBe(0);
+      const block = Buffer.alloc(BLOCK);
+      fixture.target.disk(0).read(5 * BLOCK, block);
+      expect([block[0], block[255], block[256], block[511]]).toEqual([2, 2, 3, 3]);
+    }
+  });
+
+  test('ends when more unsolicited data wait for a turn than the first burst may have', async () => {
+    const fixture = await many({ immediateData: false });
+    const keys: TextPair[] = [...MANY, ['InitialR2T', 'No'], ['FirstBurstLength', '512']];
+    const first = await fixture.login({ keys });
+    const second = await add(fixture, first, 1);
+    const late = { write: 2 * BLOCK, final: false, cmdSn: first.cmdSn + 1 };
+    const itt = second.command([0x2a, 0, 0, 0, 0, 5, 0, 0, 2, 0], late);
+    second.dataOut(itt, Buffer.alloc(2 * BLOCK));
+    await second.waitClosed();
+    expect(fixture.target.bufferBytes).toBe(0);
+  });
+
   test('numbers the answers of each connection apart', async () => {
     const fixture = await many();
     const first = await fixture.login({ keys: MANY });

@@ -6,15 +6,18 @@ import { Opcode, RESERVED_TAG, RejectReason } from '../iscsi/pdu/opcodes.ts';
 import { taskManagementRequest } from '../iscsi/pdu/task-management-request.ts';
 import type { Connection, Phase } from './connection.ts';
 import { logOut } from './logout.ts';
-import type { Session } from './session.ts';
+import type { ParkedData, ParkedPdu, Session } from './session.ts';
 import { serveSnack } from './snack.ts';
 import type { Task } from './task.ts';
 import { manageTasks } from './task-management.ts';
 import { TextExchange } from './text-exchange.ts';
 import { Transfers } from './transfers.ts';
 
+/** Data-Out PDUs that may wait with one command: a first burst in the smallest segments is less (§13.12, §13.14). */
+const PARKED_PDUS_MAX = 32_768;
+
 /** What to do with a header once its data has come. */
-type Next = 'nothing' | 'transfer' | 'park' | 'handle' | 'arrive';
+type Next = 'nothing' | 'transfer' | 'park' | 'follow' | 'handle' | 'arrive';
 
 /** Handles the PDUs of a connection that is logged in. */
 export class FullFeature implements Phase {
@@ -59,6 +62,7 @@ export class FullFeature implements Phase {
     delivery?.retention.acknowledge(u32(header, at + At.expStatSn), sender.statSn);
     const opcode = opcodeOf(header, at);
     if (opcode === Opcode.DataOut) {
+      if (this.#parkedOf(header, at) !== null) return this.#keep(header, at, dataLength, 'follow');
       this.#next = 'transfer';
       this.#transfers.dataOut(header, at, dataLength);
       return;
@@ -94,6 +98,7 @@ export class FullFeature implements Phase {
     if (next === 'transfer') this.#transfers.dataArrived();
     else if (next === 'handle') this.#handleWhole(this.#header, 0, data);
     else if (next === 'park') this.#park(data);
+    else if (next === 'follow') this.#follow(data);
     else if (next === 'arrive') this.#arrive(data);
     this.#session.replayParked();
   }
@@ -117,6 +122,7 @@ export class FullFeature implements Phase {
     if (dataLength > 0) return;
     this.#next = 'nothing';
     if (next === 'park') this.#park(null);
+    else if (next === 'follow') this.#follow(null);
     else this.#handleWhole(this.#header, 0, null);
   }
 
@@ -143,11 +149,36 @@ export class FullFeature implements Phase {
     const header = Buffer.from(this.#header);
     const ahs = this.#ahs;
     const kept = Buffer.from(data ?? []);
+    const dataOut: ParkedData[] = [];
     this.#session.park(u32(header, At.cmdSn) | 0, {
       connection: this.#connection,
+      itt: opcodeOf(header) === Opcode.ScsiCommand ? u32(header, At.itt) : null,
+      dataOut,
       isRefused: () => this.#isRefused(header, 0, kept.length, ahs),
-      process: () => this.#process(header, ahs, kept),
+      process: () => {
+        this.#process(header, ahs, kept);
+        for (const one of dataOut) this.#transfers.parkedData(one.header, one.data);
+      },
     });
+  }
+
+  /** The command that a Data-Out PDU is for, if that waits for its turn. */
+  #parkedOf(header: Buffer, at: number): ParkedPdu | null {
+    return this.#session.parkedCommand(u32(header, at + At.itt), this.#connection);
+  }
+
+  /** Unsolicited data of a command that waits for those of other connections: they wait with it. */
+  #follow(data: Buffer | null): void {
+    const header = Buffer.from(this.#header);
+    const kept = Buffer.from(data ?? []);
+    const command = this.#parkedOf(header, 0);
+    // Its turn may have come while the data did.
+    if (command === null) return this.#transfers.parkedData(header, kept);
+    command.dataOut.push({ header, data: kept });
+    const bytes = command.dataOut.reduce((sum, one) => sum + one.data.length, 0);
+    const isTooMuch =
+      bytes > this.#session.params.firstBurstLength || command.dataOut.length > PARKED_PDUS_MAX;
+    if (isTooMuch) this.#connection.protocolError('too much unsolicited data (§13.14)', header, 0);
   }
 
   /** A whole PDU whose turn it is. */

@@ -36,9 +36,18 @@ export interface ConnectionParams {
 /** A PDU that came before its turn: done on its own connection when the turn comes. */
 export interface ParkedPdu {
   readonly connection: Connection;
+  /** The tag of a SCSI command; null for anything else. */
+  readonly itt: number | null;
+  /** Its unsolicited data, which follow it at once (§11.7) and wait with it. */
+  readonly dataOut: ParkedData[];
   /** True when it is rejected, and its CmdSN does not count as received (§7.3). */
   readonly isRefused: () => boolean;
   readonly process: () => void;
+}
+
+export interface ParkedData {
+  readonly header: Buffer;
+  readonly data: Buffer;
 }
 
 export type Turn = 'now' | 'later' | 'ignore';
@@ -101,9 +110,17 @@ export class Session {
     this.expCmdSn = snNext(this.expCmdSn);
   }
 
-  /** The window bounds what is parked. */
+  /** The window bounds what is parked. The same one sent again changes nothing. */
   park(cmdSn: number, pdu: ParkedPdu): void {
-    this.#parked.set(cmdSn, pdu);
+    if (!this.#parked.has(cmdSn)) this.#parked.set(cmdSn, pdu);
+  }
+
+  /** The command of this tag, if it waits for its turn. */
+  parkedCommand(itt: number, connection: Connection): ParkedPdu | null {
+    for (const pdu of this.#parked.values()) {
+      if (pdu.itt === itt && pdu.connection === connection) return pdu;
+    }
+    return null;
   }
 
   /** Does what has waited for its turn, as far as the sequence goes on. */

@@ -19,6 +19,14 @@ const HOLES_MAX = 1024;
 /** A sequence of Data-Out PDUs that stops is asked for again after this time, with recovery level 1 and 2 (§7.1.4.1). */
 const SEQUENCE_TIMEOUT_MS = 5_000;
 
+type Arrived = Pick<DataOutHeader, 'offset' | 'length' | 'final'>;
+
+interface DataPart {
+  readonly task: Task;
+  readonly burst: Burst;
+  readonly pdu: DataOutHeader;
+}
+
 /** The SCSI commands of a connection and the data that they bring: immediate, unsolicited, asked for by R2T. */
 export class Transfers {
   readonly #connection: Connection;
@@ -50,7 +58,8 @@ export class Transfers {
     data: Buffer | null,
     ahs: Buffer | null,
   ): void {
-    this.#task = null;
+    // One that had to wait may come in the midst of the data of another.
+    if (data === null) this.#task = null;
     const task = this.#newTask(header, at, ahs);
     const { engine } = this.#connection;
     if (!engine.faults.strikesCommand(task)) engine.device.prepare(task);
@@ -77,13 +86,36 @@ export class Transfers {
   /** A SCSI Data-Out PDU (§11.7). */
   dataOut(header: Buffer, at: number, dataLength: number): void {
     this.#task = null;
+    const part = this.#partOf(header, at, dataLength);
+    if (part === null) {
+      if (dataLength > 0) this.#connection.receiver.skip();
+      return;
+    }
+    const { task, burst, pdu } = part;
+    this.#expect(task, burst, pdu.offset, dataLength, pdu.final);
+    if (dataLength === 0) this.dataArrived();
+  }
+
+  /** A Data-Out PDU that had to wait for the turn of its command. Other data may be arriving meanwhile. */
+  parkedData(header: Buffer, data: Buffer): void {
+    const part = this.#partOf(header, 0, data.length);
+    if (part === null) return;
+    const { task, burst, pdu } = part;
+    if (task.dataOut !== null) data.copy(task.dataOut, pdu.offset);
+    task.received += data.length;
+    this.#advance(task, burst, pdu);
+  }
+
+  /** What a Data-Out PDU belongs to; null when its data are not wanted. */
+  #partOf(header: Buffer, at: number, dataLength: number): DataPart | null {
     const task = this.#session.tasks.get(u32(header, at + At.itt));
     if (task !== undefined && task.connection !== this.#connection) {
       // §4.2.5.1: all of a task goes over one connection.
-      return this.#rejectData(header, at, dataLength);
+      this.#rejectData(header, at);
+      return null;
     }
     // Of a task that was aborted, or answered early: the initiator may not know yet.
-    if (task === undefined || task.state !== 'data') return this.#skip(dataLength);
+    if (task === undefined || task.state !== 'data') return null;
     const pdu = {
       ttt: u32(header, at + At.ttt),
       final: (header[at + At.flags]! & Bit.final) !== 0,
@@ -93,16 +125,15 @@ export class Transfers {
     };
     const burst = task.bursts.find((other) => other.ttt === pdu.ttt);
     // A sequence that was given up and asked for again: the rest of it may still come.
-    if (burst === undefined && this.#recovers) return this.#skip(dataLength);
-    if (burst !== undefined && !this.#closeGap(task, burst, pdu)) return this.#skip(dataLength);
+    if (burst === undefined && this.#recovers) return null;
+    if (burst !== undefined && !this.#closeGap(task, burst, pdu)) return null;
     const why = dataOutFault(task, burst, pdu, this.#session.params.dataPduInOrder);
     if (why !== null || burst === undefined) {
       // §7.9: without recovery within the command the session is over.
       this.#connection.protocolError(why ?? '', header, at);
-      return;
+      return null;
     }
-    this.#expect(task, burst, pdu.offset, dataLength, pdu.final);
-    if (dataLength === 0) this.dataArrived();
+    return { task, burst, pdu };
   }
 
   /** The data segment of the last header is complete. */
@@ -113,7 +144,7 @@ export class Transfers {
     if (task.state !== 'data') return;
     if (this.#burst === null) return this.#immediateArrived(task, this.#length);
     task.received += this.#length;
-    this.#advance(task, this.#burst);
+    this.#advance(task, this.#burst, this.#arrived);
   }
 
   /** The data segment of the last header came with a wrong digest: it is asked for again (§7.8). */
@@ -123,15 +154,19 @@ export class Transfers {
     this.#task = null;
     if (task === null || burst === null || task.state !== 'data') return;
     this.#addHole(task, this.#offset, this.#offset + this.#length);
-    this.#advance(task, burst);
+    this.#advance(task, burst, this.#arrived);
   }
 
-  #advance(task: Task, burst: Burst): void {
-    burst.offset = this.#offset + this.#length;
-    burst.seen += this.#length;
+  get #arrived(): Arrived {
+    return { offset: this.#offset, length: this.#length, final: this.#final };
+  }
+
+  #advance(task: Task, burst: Burst, { offset, length, final }: Arrived): void {
+    burst.offset = offset + length;
+    burst.seen += length;
     burst.dataSn += 1;
     this.#lastProgressMs = this.#connection.engine.clock.nowMs();
-    if (!this.#final) return;
+    if (!final) return;
     task.bursts.splice(task.bursts.indexOf(burst), 1);
     if (burst.ttt === RESERVED_TAG) task.solicitedTo = burst.offset;
     this.progress(task);
@@ -155,14 +190,9 @@ export class Transfers {
     if (task.holes.length > HOLES_MAX) this.#connection.drop('too many lost data PDUs');
   }
 
-  #skip(dataLength: number): void {
-    if (dataLength > 0) this.#connection.receiver.skip();
-  }
-
-  #rejectData(header: Buffer, at: number, dataLength: number): void {
+  #rejectData(header: Buffer, at: number): void {
     const copy = Buffer.from(header.subarray(at, at + BHS_BYTES));
     this.#connection.sender.reject(RejectReason.InvalidPduField, copy, this.#session);
-    this.#skip(dataLength);
   }
 
   #immediateArrived(task: Task, length: number): void {

@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../core/clock.ts';
+import { type Clock, systemClock } from '../core/clock.ts';
 import { seededRng } from '../core/rng.ts';
 import { childSpanId, OpenSpan, openSpan, publishSpan } from '../core/trace-channels.ts';
 import { createSampler, parseTraceparent, startTracing, type Tracing } from './traces.ts';
+
+const WALL_MS = Date.UTC(2026, 0, 1);
 
 interface OtlpSpan {
   readonly name: string;
@@ -99,6 +101,36 @@ describe('tracing', () => {
     expect(Number(nanos) / 1e6).toBeCloseTo(10, 2);
     expect(Math.abs(Number(BigInt(n.startTimeUnixNano) / 1_000_000n) - wallMs)).toBeLessThan(1000);
     expect(JSON.stringify(collector.resources)).toContain('orion-gateway');
+  });
+
+  test('no span begins before the one that it is a part of, whatever the step of the wall clock', async () => {
+    const time = { nowMs: 1000, setMs: 0 };
+    const clock: Clock = {
+      ...systemClock,
+      nowMs: () => time.nowMs,
+      wallMs: () => Math.floor(WALL_MS + time.setMs + time.nowMs),
+    };
+    const own = startTracing({ endpoint: collector.endpoint, service: 'w', clock });
+    for (let i = 0; i < 20; i++) {
+      const root = createSampler(1, seededRng(i)).sample()!;
+      const whole = new OpenSpan(`whole ${i}`, { ...root, parentSpanId: '' }, time.nowMs);
+      const part = openSpan(`part ${i}`, whole, time.nowMs + 0.01);
+      time.nowMs += 0.77;
+      part.end(time.nowMs);
+      time.nowMs += 0.3;
+      whole.end(time.nowMs);
+      if (i === 10) time.setMs = 3_600_000;
+    }
+    await own.close();
+    const startOf = (name: string) =>
+      BigInt(collector.spans.find((span) => span.name === name)!.startTimeUnixNano);
+    for (let i = 0; i < 20; i++) {
+      const gap = Number(startOf(`part ${i}`) - startOf(`whole ${i}`));
+      expect(gap / 1e6).toBeCloseTo(0.01, 2);
+    }
+    // And a clock that was set counts.
+    const hours = Number(startOf('whole 19') - startOf('whole 0')) / 3.6e12;
+    expect(hours).toBeCloseTo(1, 3);
   });
 
   test('a collector that refuses or is away costs nothing but the spans', async () => {

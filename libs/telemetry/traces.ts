@@ -18,6 +18,9 @@ const BATCH_SPANS = 512;
 const BATCH_DELAY_MS = 1000;
 const EXPORT_TIMEOUT_MS = 10_000;
 
+/** How far the dates of spans may be from the wall clock: more than its own step of 1 ms. */
+const WALL_DRIFT_MS_MAX = 2;
+
 export interface TracingOptions {
   /** Base URL of an OTLP collector, "http://127.0.0.1:4318". Empty: tracing is off. */
   readonly endpoint: string;
@@ -59,10 +62,9 @@ export function startTracing(options: TracingOptions): Tracing {
     'service.name': options.service,
     ...options.resource,
   });
+  const wallOffset = followWall(options.clock);
   const onSpan = (message: unknown): void => {
-    // The offset is taken anew each time: the wall clock may be set while the process runs.
-    const wallOffsetMs = options.clock.wallMs() - options.clock.nowMs();
-    processor.onEnd(readableSpan(message as SpanRecord, wallOffsetMs, resource));
+    processor.onEnd(readableSpan(message as SpanRecord, wallOffset(), resource));
   };
   subscribe(SPAN_CHANNEL, onSpan);
   // A collector that is away is reported through the OpenTelemetry diagnostics logger; it is no failure of ours.
@@ -74,6 +76,20 @@ export function startTracing(options: TracingOptions): Tracing {
       unsubscribe(SPAN_CHANNEL, onSpan);
       return settle(processor.shutdown());
     },
+  };
+}
+
+/**
+ * What is to be added to monotonic time for the date. The wall clock tells whole milliseconds, so the difference is never
+ * the same twice: spans of one trace that each took their own would begin before what caused them. It is kept until the
+ * wall clock has been set, or has drifted.
+ */
+function followWall(clock: Clock): () => number {
+  let keptMs = clock.wallMs() - clock.nowMs();
+  return () => {
+    const offsetMs = clock.wallMs() - clock.nowMs();
+    if (Math.abs(offsetMs - keptMs) > WALL_DRIFT_MS_MAX) keptMs = offsetMs;
+    return keptMs;
   };
 }
 

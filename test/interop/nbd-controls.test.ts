@@ -46,7 +46,8 @@ for (const name of Object.keys(SERVERS) as Control[]) {
       if (!row.controls.includes(name)) continue;
       test(title(row), async () => {
         try {
-          await row.run({ connect: () => RawPeer.connect({ kind: 'unix', path: socket }) });
+          const connect = () => RawPeer.connect({ kind: 'unix', path: socket });
+          await row.run({ server: name, connect });
         } catch (error) {
           throw new Error(`${(error as Error).message}\n${daemon.explain()}`, { cause: error });
         }

@@ -4,6 +4,8 @@ import type { RawPeer } from './raw-peer.ts';
 export type Control = 'qemu-nbd' | 'nbdkit';
 
 export interface RowContext {
+  /** Where another server may differ in a detail of a row that it else passes. */
+  readonly server: 'own' | Control;
   /** A new connection, nothing read or sent. */
   connect(): Promise<RawPeer>;
 }

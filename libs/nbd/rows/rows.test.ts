@@ -37,6 +37,6 @@ describe.each([512, 4096])('NBD conformance with blocks of %i bytes', (blockByte
   });
 
   for (const row of [...handshakeRows, ...transmissionRows]) {
-    test(title(row), () => row.run({ connect: () => RawPeer.connect(address) }));
+    test(title(row), () => row.run({ server: 'own', connect: () => RawPeer.connect(address) }));
   }
 });

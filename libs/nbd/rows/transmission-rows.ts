@@ -167,8 +167,10 @@ export const transmissionRows: readonly RowCase[] = [
       const cookies: bigint[] = [];
       for (let i = 0; i < 2; i++) {
         const { error, cookie } = await peer.reply();
-        expect(error).toBe(0);
         cookies.push(cookie);
+        // nbdkit answers with ESHUTDOWN what it has read but not begun when one of its threads reads the DISC.
+        if (context.server === 'nbdkit' && error === NbdErr.ESHUTDOWN) continue;
+        expect(error).toBe(0);
         await peer.take(cookie === 5n ? 4096 : MIB);
       }
       expect(cookies.sort()).toEqual([5n, 6n]);

@@ -6,12 +6,12 @@ import { attachLun, type IscsiLun } from '#iscsi/lun.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import type { IscsiSession } from '#iscsi/session.ts';
 import { lunFromNumber } from '#scsi/lun.ts';
-import type { Faults } from '#target/faults.ts';
-import type { Target, TargetParams } from '#target/target.ts';
+import type { Target } from '#target/target.ts';
 import type { MemoryNetwork } from '#testkit/memory-network.ts';
 import { TARGET_NAME, targetFixture } from '#testkit/target-fixture.ts';
 import type { VirtualClock } from '#testkit/virtual-clock.ts';
 import { BufferPool } from '#wire/buffer-pool.ts';
+import { armFault, drawParams, drawPlan, type Plan } from './abuse-plan.ts';
 import { harming } from './abuse-tamper.ts';
 import { GuardedBuffer, internalFault, Ledger } from './hostile-ledger.ts';
 import { TamperingNetwork } from './tampering-network.ts';
@@ -37,6 +37,8 @@ export interface EpisodeResult {
   readonly harms: Readonly<Record<string, number>>;
   /** How sessions and logins ended, by code. */
   readonly ends: Readonly<Record<string, number>>;
+  /** What sessions had agreed on, and connections that came back. */
+  readonly kinds: Readonly<Record<string, number>>;
 }
 
 /** What each block may hold: what was acknowledged, and what was tried since. */
@@ -84,6 +86,15 @@ class Model {
   }
 }
 
+/** How it is counted that a session recovered a connection. */
+export const BACK = 'a connection was lost and came back';
+
+/** What a session has agreed on. */
+function kindOf({ login }: IscsiSession): string {
+  const { ErrorRecoveryLevel, MaxConnections, TaskReporting } = login.params;
+  return `level ${ErrorRecoveryLevel}, ${MaxConnections} connections, ${TaskReporting}`;
+}
+
 /** A block that says which it is, and which write it is of; 0 was never written. */
 function fill(into: Buffer, block: number, value: number): void {
   if (value === 0) into.fill(0);
@@ -96,10 +107,10 @@ function fill(into: Buffer, block: number, value: number): void {
 
 export async function abuseEpisode(seed: number): Promise<EpisodeResult> {
   const rng = seededRng(seed);
-  const digests = rng.float() < 0.5;
+  const plan = drawPlan(rng);
   const fixture = await targetFixture({
     seed,
-    params: randomParams(rng, digests),
+    params: drawParams(rng, plan),
     luns: [{ lun: 0, sizeBytes: SIZE_BYTES, blockBytes: BLOCK_BYTES }],
     link: {
       fragmentBytesMax: pick(rng, [0, 0, 7, 100, 4000]),
@@ -107,47 +118,34 @@ export async function abuseEpisode(seed: number): Promise<EpisodeResult> {
       onDestroy: pick(rng, ['drop', 'deliver', 'part'] as const),
     },
   });
-  const episode = new Episode(rng, fixture.clock, fixture.target, digests);
+  const episode = new Episode(rng, fixture.clock, fixture.target, plan);
   await episode.run(fixture.network);
   return episode.result();
-}
-
-function randomParams(rng: Rng, digests: boolean): TargetParams {
-  const maxBurstLength = pick(rng, [512, 2048, 8192, 65_536]);
-  return {
-    initialR2T: rng.float() < 0.5,
-    immediateData: rng.float() < 0.5,
-    maxRecvDataSegmentLength: pick(rng, [512, 1000, 8192, 262_144]),
-    maxBurstLength,
-    firstBurstLength: Math.min(maxBurstLength, pick(rng, [512, 4096, 65_536])),
-    maxOutstandingR2T: pick(rng, [1, 2, 8]),
-    commandWindow: pick(rng, [1, 2, 64]),
-    nopIntervalMs: pick(rng, [0, 500]),
-    headerDigest: digests ? 'CRC32C' : pick(rng, ['None', 'CRC32C,None'] as const),
-    dataDigest: digests ? 'CRC32C' : 'None',
-  };
 }
 
 class Episode {
   readonly #rng: Rng;
   readonly #clock: VirtualClock;
   readonly #target: Target;
+  readonly #plan: Plan;
   readonly #digests: boolean;
   readonly #model = new Model();
   readonly #faults: string[] = [];
   readonly #harms: Record<string, number> = {};
   readonly #ends: Record<string, number> = {};
+  readonly #kinds: Record<string, number> = {};
   readonly #pool = new BufferPool({ checkOwnership: true });
   #sessions = 0;
   #done = 0;
   #failed = 0;
   #checked = 0;
 
-  constructor(rng: Rng, clock: VirtualClock, target: Target, digests: boolean) {
+  constructor(rng: Rng, clock: VirtualClock, target: Target, plan: Plan) {
     this.#rng = rng;
     this.#clock = clock;
     this.#target = target;
-    this.#digests = digests;
+    this.#plan = plan;
+    this.#digests = plan.digests;
   }
 
   async run(memory: MemoryNetwork): Promise<void> {
@@ -175,6 +173,20 @@ class Episode {
     return seen;
   }
 
+  #count(kind: string): void {
+    this.#kinds[kind] = (this.#kinds[kind] ?? 0) + 1;
+  }
+
+  /** Counts the connections that a session lost and has again. */
+  #follow(session: IscsiSession): void {
+    const lost = new Set<number>();
+    session.onEvent((event) => {
+      if (event.kind !== 'connection') return;
+      if (event.reason !== null) lost.add(event.cid);
+      else if (lost.delete(event.cid)) this.#count(BACK);
+    });
+  }
+
   #ended(error: unknown): void {
     const code = isOrionError(error) ? error.code : errorText(error);
     this.#ends[code] = (this.#ends[code] ?? 0) + 1;
@@ -185,6 +197,7 @@ class Episode {
 
   async #session(network: TamperingNetwork): Promise<void> {
     const digest = this.#digests ? 'CRC32C' : 'None';
+    const { connections, errorRecoveryLevel, params } = this.#plan;
     const ledger = new Ledger();
     let session: IscsiSession | null = null;
     try {
@@ -195,11 +208,14 @@ class Episode {
           targetName: TARGET_NAME,
           initiatorName: 'iqn.2026-11.test:initiator',
           isid: makeIsid('test', TARGET_NAME, 0),
-          params: { HeaderDigest: digest, DataDigest: digest },
+          ...{ connections, errorRecoveryLevel },
+          params: { ...params, HeaderDigest: digest, DataDigest: digest },
           timeouts: { commandMs: 10_000 },
         }),
       );
       this.#sessions += 1;
+      this.#count(kindOf(session));
+      this.#follow(session);
       const lun = await this.#driven(attachLun(session, lunFromNumber(0)));
       const { caps } = lun;
       if (caps.sizeBytes === SIZE_BYTES && caps.blockBytes === BLOCK_BYTES && !caps.readOnly) {
@@ -320,34 +336,7 @@ class Episode {
     return {
       ...{ faults: this.#faults, sessions: this.#sessions, done: this.#done, failed: this.#failed },
       ...{ checkedBlocks: this.#checked, harms: this.#harms, ends: this.#ends },
+      kinds: this.#kinds,
     };
   }
-}
-
-/** One fault of a target that is otherwise honest. */
-function armFault(rng: Rng, faults: Faults, clock: VirtualClock): void {
-  const count = intBetween(rng, 1, 3);
-  const nth = intBetween(rng, 1, 4);
-  const opcode = pick(rng, [0x20, 0x21, 0x22, 0x25, 0x31]);
-  const kinds: readonly (() => void)[] = [
-    () => faults.busy({ count }),
-    () => faults.taskSetFull({ count }),
-    () => faults.status(intBetween(rng, 1, 255), { count }),
-    () =>
-      faults.checkCondition([intBetween(rng, 0, 15), rng.u32() & 0xff, rng.u32() & 0xff], {
-        count,
-      }),
-    () => faults.delay({ ms: intBetween(rng, 1, 20_000), count }),
-    () => faults.cut({ direction: 'sent', nth }),
-    () => faults.cut({ direction: 'received', nth }),
-    () => faults.drop({ direction: 'sent', opcode, nth }),
-    () => faults.drop({ direction: 'received', nth }),
-    () =>
-      faults.corrupt(pick(rng, ['garbage', 'oversized', 'truncated', 'unknown-opcode']), { nth }),
-    () => {
-      const silence = faults.silent({ execute: rng.float() < 0.5 });
-      clock.after(intBetween(rng, 1, 8000), () => silence.remove());
-    },
-  ];
-  pick(rng, kinds)();
 }

@@ -18,6 +18,7 @@ export interface AbuseReport {
   checkedBlocks: number;
   readonly harms: Record<string, number>;
   readonly ends: Record<string, number>;
+  readonly kinds: Record<string, number>;
   readonly faults: string[];
   /** Bytes in use after collecting: once it was warm, at the end, and at most. */
   memory: { warm: number; last: number; most: number };
@@ -47,7 +48,7 @@ export async function abuse(
 ): Promise<AbuseReport> {
   const report: AbuseReport = {
     ...{ episodes: 0, sessions: 0, done: 0, failed: 0, checkedBlocks: 0 },
-    ...{ harms: {}, ends: {}, faults: [], memory: { warm: 0, last: 0, most: 0 } },
+    ...{ harms: {}, ends: {}, kinds: {}, faults: [], memory: { warm: 0, last: 0, most: 0 } },
   };
   const stray = (error: unknown): void => {
     report.faults.push(`nobody caught ${String(error)}`);
@@ -64,6 +65,7 @@ export async function abuse(
     report.checkedBlocks += result.checkedBlocks;
     addAll(report.harms, result.harms);
     addAll(report.ends, result.ends);
+    addAll(report.kinds, result.kinds);
     report.faults.push(...result.faults.map((fault) => `seed ${at}: ${fault}`));
     if (report.episodes % LOOK_EVERY === 0) await look(report);
   }
@@ -98,6 +100,8 @@ export function renderReport(report: AbuseReport): string {
     `memory: ${mib(warm)} MiB when warm, ${mib(last)} MiB at the end, ${mib(most)} MiB at most`,
     'what was done to the streams:',
     list(report.harms),
+    'what sessions had agreed on, and what they recovered:',
+    list(report.kinds),
     'how logins and sessions ended:',
     list(report.ends),
     report.faults.length === 0 ? 'nothing is wrong' : report.faults.join('\n'),

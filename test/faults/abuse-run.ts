@@ -28,7 +28,7 @@ setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
 /** Bytes in use that cannot be collected. */
-async function memory(): Promise<number> {
+export async function memory(): Promise<number> {
   for (let i = 0; i < 2; i++) {
     await new Promise((resolve) => setImmediate(resolve));
     collect();

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { At, BHS_BYTES, Bit, padOf, u24 } from '#iscsi/pdu/bhs.ts';
 import { nameOf, Opcode } from '#iscsi/pdu/opcodes.ts';
 import { type HostileOptions, hostileSession, type ReadCheck } from './hostile-session.ts';
-import { flipping, recording, type Tamper, truncating } from './tampering-network.ts';
+import { flipping, onlyTo, recording, type Tamper, truncating } from './tampering-network.ts';
 
 /**
  * A whole session, from the login to the logout, is recorded once; then it is lived through again for each byte of
@@ -45,6 +45,9 @@ function places(stream: Buffer, digests: boolean): Place[] {
 }
 
 const where = ({ opcode, at }: Place): string => `${nameOf(Opcode, opcode)} byte ${at}`;
+
+/** A session with recovery is long, and lived through for every so many bytes, another bit of each. */
+const RECOVERY_STEP_BYTES = 5;
 
 /** Everything that one run told that may not be. */
 async function wrongs(
@@ -117,6 +120,98 @@ describe.each<HostileOptions>([
         if (told.length > 0) wrong.push(`${where(place)}: ${told.join(', ')}`);
       }
       expect(wrong).toEqual([]);
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+/** How many of the sessions have to go on as if nothing had happened. At level 1 that takes a second connection. */
+interface Survives {
+  readonly cut: number;
+  readonly damage: number;
+}
+
+/** A connection of which the target says less had no part in the work. */
+const LENGTH_MIN = 800;
+
+describe.each<HostileOptions & Survives>([
+  {
+    work: 'transfers',
+    digests: true,
+    level: 1,
+    connections: 1,
+    fastAbort: true,
+    cut: 0,
+    damage: 0.5,
+  },
+  {
+    work: 'transfers',
+    digests: true,
+    level: 2,
+    connections: 1,
+    fastAbort: true,
+    cut: 0.7,
+    damage: 0.7,
+  },
+  {
+    work: 'transfers',
+    digests: true,
+    level: 2,
+    connections: 2,
+    fastAbort: false,
+    cut: 0.7,
+    damage: 0.7,
+  },
+])('a session at level $level over $connections connections', ({ cut, damage, ...options }) => {
+  const { connections } = options;
+  let lengths: number[];
+
+  beforeAll(async () => {
+    lengths = Array.from({ length: connections! }, () => 0);
+    const tamper = recording((bytes, connection) => {
+      lengths[connection]! += bytes.length;
+    });
+    const plain = await hostileSession(tamper, options);
+    expect(plain).toMatchObject({ faults: [], wrongReads: [], lostWrites: [], failed: 0 });
+    expect(plain.succeeded).toBe(7);
+    for (const length of lengths) expect(length).toBeGreaterThan(LENGTH_MIN);
+  });
+
+  /** Runs it for one byte of each connection after the other; returns what was wrong, and how often all went well. */
+  async function each(tamper: (at: number) => Tamper): Promise<{ wrong: string[]; well: number }> {
+    const wrong: string[] = [];
+    let runs = 0;
+    let well = 0;
+    for (const [which, length] of lengths.entries()) {
+      for (let at = 1 + which; at < length; at += RECOVERY_STEP_BYTES) {
+        const seen = await hostileSession(onlyTo(which, tamper(at)), options);
+        const told = [...seen.faults, ...seen.lostWrites, ...seen.wrongReads.map((r) => r.what)];
+        if (told.length > 0) wrong.push(`connection ${which}, byte ${at}: ${told.join(', ')}`);
+        runs += 1;
+        if (seen.failed === 0 && seen.succeeded === 7) well += 1;
+      }
+    }
+    return { wrong, well: well / runs };
+  }
+
+  test(
+    'of which one ends after any byte loses nothing that was answered, and at level 2 goes on',
+    async () => {
+      const { wrong, well } = await each((at) => truncating(at, ENDS[at % ENDS.length]!));
+      expect(wrong).toEqual([]);
+
+      expect(well).toBeGreaterThanOrEqual(cut);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'of which one has any byte changed finds it out, and goes on where it can',
+    async () => {
+      const { wrong, well } = await each((at) => flipping(at, 1 << (at & 7)));
+      expect(wrong).toEqual([]);
+
+      expect(well).toBeGreaterThanOrEqual(damage);
     },
     TEST_TIMEOUT_MS,
   );

@@ -5,6 +5,7 @@ import { Opcode, RESERVED_TAG } from '#iscsi/pdu/opcodes.ts';
 import { LUN, openOptions, type Rig, read, rig } from '#iscsi/testing/fake-session.ts';
 import { FakeTarget, settle } from '#iscsi/testing/fake-target.ts';
 import { VirtualClock } from '#testkit/virtual-clock.ts';
+import { memory } from './abuse-run.ts';
 import { internalFault } from './hostile-ledger.ts';
 
 /** Targets that never stop: nothing of it may pile up here, and what goes on beside it still works. */
@@ -14,6 +15,8 @@ const FLOOD = 20_000;
 const STEP = 100;
 const MIB = 1024 * 1024;
 const GROWTH_MAX = 24 * MIB;
+/** After collecting. */
+const HELD_MAX = 4 * MIB;
 
 type Draft = Omit<Pdu, 'statSn' | 'expCmdSn' | 'maxCmdSn' | 'dataSegmentLength'>;
 
@@ -106,6 +109,49 @@ describe('nothing piles up when a target sends without end', () => {
     expect(growth).toBeLessThan(GROWTH_MAX);
     await stillReads(r);
   });
+
+  test('news of tasks that it has ended (FastAbort)', async () => {
+    const r = await rig((t) => {
+      t.wants = { ...t.wants, TaskReporting: 'FastAbort' };
+    });
+    const { growth } = await flood(r, () => ({
+      pdu: { ...event, event: 5, ...noParameters } as unknown as Draft,
+      counted: true,
+    }));
+    expect(r.session.login.params.TaskReporting).toBe('FastAbort');
+    expect(growth).toBeLessThan(GROWTH_MAX);
+    await stillReads(r);
+  });
+
+  test.each([1, 2])(
+    'events, each behind a status that it leaves out, at level %i',
+    async (level) => {
+      const r = await rig(
+        (t) => {
+          t.wants = { ...t.wants, ErrorRecoveryLevel: level };
+        },
+        { errorRecoveryLevel: level as 1 | 2 },
+      );
+      expect(r.session.login.params.ErrorRecoveryLevel).toBe(level);
+      // Where connections are replaced again and again much is thrown away: what counts is what is held.
+      const before = await memory();
+      for (let i = 0; i < FLOOD && r.session.state === 'open'; i++) {
+        // Each leaves a gap, which asks for a SNACK; none is ever answered.
+        r.target.statSn = (r.target.statSn + 1) >>> 0;
+        const numbers = r.target.numbers(true);
+        r.target.send({ ...event, event: 255, ...noParameters, ...numbers } as never);
+        if (i % STEP === 0) await settle();
+        r.target.received.length = 0;
+      }
+      await r.clock.advance(200_000);
+      r.target.received.length = 0;
+      expect((await memory()) - before).toBeLessThan(HELD_MAX);
+      expect(internalFault(r.session.cause)).toBeNull();
+      r.session.destroy(new Error('the end of the test'));
+      await r.clock.advance(60_000);
+      expect(r.clock.pending).toBe(0);
+    },
+  );
 
   test('rejects of what was never sent', async () => {
     const r = await rig();

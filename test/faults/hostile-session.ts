@@ -1,5 +1,6 @@
 import { NO_DEADLINE, WriteFlag } from '#block/device.ts';
 import { seededRng } from '#core/rng.ts';
+import { ConnectionState } from '#iscsi/connection-state.ts';
 import { makeIsid } from '#iscsi/isid.ts';
 import { attachLun, IscsiLun } from '#iscsi/lun.ts';
 import { openSession } from '#iscsi/open-session.ts';
@@ -22,6 +23,8 @@ const PATIENCE_MS = 600_000;
 /** Above what is sent with a command, so that the rest is asked for by R2T. */
 const FIRST_BURST_BYTES = 1024;
 const SEED = 1;
+/** Further connections that somebody tampers with may never come; the work begins without them. */
+const JOINING_MS_MAX = 1000;
 
 const FACTS = { ...facts, caps: { ...facts.caps, sizeBytes: SIZE_BYTES } };
 
@@ -29,6 +32,12 @@ export interface HostileOptions {
   readonly digests: boolean;
   /** What follows the login: the questions of an attach, or reads, writes, a reset and a ping on a unit that is known. */
   readonly work: 'attach' | 'transfers';
+  /** 0 when left out. */
+  readonly level?: 0 | 1 | 2;
+  /** 1 when left out. */
+  readonly connections?: number;
+  /** TaskReporting; RFC3720 when left out. */
+  readonly fastAbort?: boolean;
 }
 
 export interface ReadCheck {
@@ -71,13 +80,15 @@ async function driven<T>(clock: VirtualClock, promise: Promise<T>): Promise<T> {
 
 export async function hostileSession(
   tamper: Tamper,
-  { digests, work }: HostileOptions,
+  { digests, work, level = 0, connections = 1, fastAbort = false }: HostileOptions,
 ): Promise<HostileResult> {
   const digest = digests ? 'CRC32C' : 'None';
   const params: TargetParams = {
     ...{ headerDigest: digest, dataDigest: digest },
     firstBurstLength: FIRST_BURST_BYTES,
     maxBurstLength: 4096,
+    ...{ maxConnections: connections, errorRecoveryLevel: level },
+    taskReporting: fastAbort ? 'FastAbort,ResponseFence,RFC3720' : 'RFC3720',
   };
   const fixture = await targetFixture({
     ...{ seed: SEED, params },
@@ -95,6 +106,7 @@ export async function hostileSession(
     targetName: TARGET_NAME,
     initiatorName: 'iqn.2026-11.test:initiator',
     isid: makeIsid('test', TARGET_NAME, 0),
+    ...{ connections, errorRecoveryLevel: level },
     params: { HeaderDigest: digest, DataDigest: digest },
   });
   try {
@@ -108,6 +120,12 @@ export async function hostileSession(
   if (clock.pending > 0) run.faults.push(`${clock.pending} timers are left`);
   if (pool.takenBytes > 0) run.faults.push(`${pool.takenBytes} bytes of the pool are left`);
   return run.result();
+}
+
+/** All its connections are there, or it is over. */
+function isWhole(session: IscsiSession): boolean {
+  const isUp = session.connections().every(({ state }) => state === ConnectionState.LoggedIn);
+  return isUp || session.state !== 'open';
 }
 
 class Run {
@@ -141,7 +159,10 @@ class Run {
       if (work === 'attach') {
         await driven(this.#clock, attachLun(session, lunFromNumber(0)));
         this.#attached = true;
-      } else await this.#transfers(session, new IscsiLun(session, lunFromNumber(0), FACTS));
+      } else {
+        await this.#clock.runUntil(() => isWhole(session), JOINING_MS_MAX).catch(() => {});
+        await this.#transfers(session, new IscsiLun(session, lunFromNumber(0), FACTS));
+      }
     } finally {
       await this.#end(session);
     }

@@ -135,6 +135,12 @@ export function flipping(place: number, mask: number): Tamper {
   };
 }
 
+/** Does so to one connection, in the order in which they are opened. */
+export function onlyTo(which: number, tamper: Tamper): Tamper {
+  return (bytes, at, connection) =>
+    connection === which ? tamper(bytes, at, connection) : { bytes };
+}
+
 /** Ends the stream of every connection after `bytesMax` bytes. */
 export function truncating(bytesMax: number, end: NonNullable<Tampered['end']>): Tamper {
   return (bytes, at) =>

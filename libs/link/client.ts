@@ -276,10 +276,12 @@ export class LinkClient implements StreamSink {
       return this.#protocolError(`a reply to tag ${this.#tag}, which is not in use`);
     }
     const isRead = pending.type === FrameType.Read && this.#status === FrameStatus.Ok;
-    if (!isRead || pending.page !== NO_PAGE) return this.#wantJson();
-    if (this.#length !== pending.length) {
+    if (!isRead) return this.#wantJson();
+    const expected = pending.page === NO_PAGE ? pending.length : 0;
+    if (this.#length !== expected) {
       return this.#protocolError(`${this.#length} bytes for a read of ${pending.length}`);
     }
+    if (expected === 0) return this.#wantJson();
     this.#inPayload = true;
     this.#receiver.want(this.#length, pending.buffer, 0);
   }

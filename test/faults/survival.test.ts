@@ -11,6 +11,10 @@ const SIZE_BYTES = 48 * MIB;
 /** fio verifies the lower part; the meter writes a few blocks of the rest. */
 const FIO_BYTES = 32 * MIB;
 const RECOVERY_MS = 60_000;
+const FIO_BYTES_PER_SECOND = 8 * MIB;
+
+/** Payloads that go with their frame between gateway and worker, and payloads in the memory that these share. */
+const BLOCKS = [4096, 64 * 1024];
 
 let target: Tgtd;
 let orion: Orion;
@@ -28,15 +32,19 @@ async function bothPaths(): Promise<void> {
 }
 
 /** Runs fio with verification and a stall meter, breaks something, and expects that no client noticed. */
-async function unnoticed(what: string, breakIt: () => Promise<void>): Promise<void> {
+async function unnoticed(
+  what: string,
+  breakIt: () => Promise<void>,
+  blockBytes = 4096,
+): Promise<void> {
   const meter = await StallMeter.start(orion.socket, FIO_BYTES);
   const fio = await startFio({
     uri: orion.nbdUnix,
     rw: 'randwrite',
-    blockBytes: 4096,
+    blockBytes,
     depth: 16,
     sizeBytes: FIO_BYTES,
-    rateIops: 2000,
+    rateIops: FIO_BYTES_PER_SECOND / blockBytes,
     verify: true,
     timeoutMs: 240_000,
   });
@@ -62,22 +70,24 @@ describeWith(['tgtd', 'tgtadm', 'nats-server', 'fio'], 'a volume under load goes
     await target.stop();
   });
 
-  test('when a worker is killed; its path comes back', async () => {
+  test.each(BLOCKS)('of %i bytes, when a worker is killed; its path comes back', async (bytes) => {
     const victim = await orion.pid('n1-w0');
-    await unnoticed('worker killed', async () => {
+    const kill = async (): Promise<void> => {
       process.kill(victim, 'SIGKILL');
-    });
+    };
+    await unnoticed('worker killed', kill, bytes);
     await bothPaths();
     expect(await orion.pid('n1-w0')).not.toBe(victim);
   });
 
-  test('when a worker hangs and wakes up again', async () => {
+  test.each(BLOCKS)('of %i bytes, when a worker hangs and wakes up again', async (bytes) => {
     const victim = await orion.pid('n1-w1');
-    await unnoticed('worker hung', async () => {
+    const hang = async (): Promise<void> => {
       process.kill(victim, 'SIGSTOP');
       await pause(6_000);
       process.kill(victim, 'SIGCONT');
-    });
+    };
+    await unnoticed('worker hung', hang, bytes);
     await bothPaths();
   });
 

@@ -1,27 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type BlockCapabilities, NO_DEADLINE } from '../block/device.ts';
+import { NO_DEADLINE } from '../block/device.ts';
 import { seededRng } from '../core/rng.ts';
 import { outcomeError, ScriptedPath } from '../testkit/scripted-path.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import { AccessState, ANY_ACCESS, accessRank, asPathAccess, type PathAccess } from './access.ts';
 import { MultipathDevice } from './device.ts';
 import { PathState } from './path.ts';
+import { CAPS } from './testing/volume-rig.ts';
 
-const CAPS: BlockCapabilities = {
-  sizeBytes: 1024 * 1024,
-  blockBytes: 512,
-  preferredBytes: 4096,
-  maxIoBytes: 1024 * 1024,
-  readOnly: false,
-  volatileCache: true,
-  fua: true,
-  trim: true,
-  writeZeroes: true,
-  fastZero: true,
-  extents: true,
-  compareAndWriteBytes: 512,
-  rotational: false,
-};
 const PROBE_IDLE_MS = 5_000;
 
 const at = (state: AccessState, preferred = false): PathAccess => ({ state, preferred, group: 1 });

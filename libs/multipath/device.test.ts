@@ -1,50 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type BlockCapabilities, NO_DEADLINE } from '../block/device.ts';
+import { NO_DEADLINE } from '../block/device.ts';
 import { seededRng } from '../core/rng.ts';
 import { outcomeError, type ScriptedOp, ScriptedPath } from '../testkit/scripted-path.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import { MultipathDevice } from './device.ts';
-
-const CAPS: BlockCapabilities = {
-  sizeBytes: 1024 * 1024,
-  blockBytes: 512,
-  preferredBytes: 4096,
-  maxIoBytes: 1024 * 1024,
-  readOnly: false,
-  volatileCache: true,
-  fua: true,
-  trim: true,
-  writeZeroes: true,
-  fastZero: true,
-  extents: true,
-  compareAndWriteBytes: 512,
-  rotational: false,
-};
-const NO_PATH_RETRY_MS = 10_000;
+import { block, CAPS, NO_PATH_RETRY_MS, watch } from './testing/volume-rig.ts';
 
 let clock: VirtualClock;
 let a: ScriptedPath;
 let b: ScriptedPath;
 let volume: MultipathDevice;
 let lost: number[];
-
-function block(fill: number, bytes = 4096): Buffer {
-  return Buffer.alloc(bytes, fill);
-}
-
-/** Follows a promise without waiting for it. */
-function watch<T>(promise: Promise<T>): {
-  state: 'open' | 'ok' | 'failed';
-  error?: unknown;
-  value?: T;
-} {
-  const seen: { state: 'open' | 'ok' | 'failed'; error?: unknown; value?: T } = { state: 'open' };
-  promise.then(
-    (value) => Object.assign(seen, { state: 'ok', value }),
-    (error) => Object.assign(seen, { state: 'failed', error }),
-  );
-  return seen;
-}
 
 const settle = (): Promise<void> => clock.advance(0);
 

@@ -126,7 +126,7 @@ export const target = T.Object(
     }),
     error_recovery_level: int(0, 2, {
       description:
-        'ErrorRecoveryLevel to ask for. 1: what is damaged on the way is sent again, with digests. 2: commands of a lost connection go on over another one. A target may give less. Leave it below 2 for LIO: Linux 6.1 crashes when a command goes on elsewhere.',
+        'ErrorRecoveryLevel to ask for. 1: what is damaged on the way is sent again, with digests. 2: commands of a lost connection go on over another one. A target may give less. Leave it below 2 for LIO: Linux 6.1 crashes when a command goes on elsewhere. At 1 the loss of a connection to LIO is the loss of the session, as at 0.',
       default: 0,
     }),
     initial_r2t: bool({

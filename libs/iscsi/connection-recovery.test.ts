@@ -164,6 +164,18 @@ describe('a connection that is lost at recovery level 1, with another left', () 
     expect(seen.state).toBe('unknown');
   });
 
+  test('ends the session at once when the answer to a logout would not say that its commands have ended', async () => {
+    const r = await recovering(3, 1, { logout: 0, reassign: null });
+    r.session.logoutEndsCommands = false;
+    const seen = [0, 512, 1024].map((offset) => r.write(pattern(512), offset));
+    await settle();
+    r.wire(1).close();
+    await settle();
+    expect(r.session.state).toBe('closed');
+    expect([0, 2].flatMap((index) => logouts(r.wire(index)))).toEqual([]);
+    expect(seen.map(({ state }) => state)).toEqual(['unknown', 'unknown', 'unknown']);
+  });
+
   test('waits as long as the target wants before anything is done about it', async () => {
     const r = await recovering(
       2,

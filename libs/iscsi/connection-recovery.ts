@@ -54,7 +54,7 @@ interface Lost {
 
 /**
  * What a session does about connections that are lost (RFC 7143 §7.1.4.3, §7.14). At recovery level 1, with another
- * connection left: logs the lost one out; its commands were ended by that (§7.6 a). At level 2: removes it for recovery, by a login in its place
+ * connection left: logs the lost one out; its commands were ended by that (§7.6 a); with a target that answers too early the session is over. At level 2: removes it for recovery, by a login in its place
  * when none is left, and has its commands go on over another connection. At level 0, and in any doubt, the session is
  * over: then nothing is said of its commands but that they are unknown.
  */
@@ -80,8 +80,10 @@ export class ConnectionRecovery {
   /** Takes the loss of a connection in hand. False: the session ends with it. */
   take(connection: Connection, cause: OrionError): boolean {
     const { members, clock } = this.#session;
+    if (this.#level === 0) return false;
     const last = members.live.every((other) => other === connection);
-    if (this.#level === 0 || (this.#level === 1 && last)) return false;
+    // At level 1 the answer to the logout is all that tells that its commands have ended.
+    if (this.#level === 1 && (last || !this.#session.logoutEndsCommands)) return false;
     if (this.#session.state !== SessionState.Open) return false;
     const times = this.#timesOf(cause);
     if (times.waitMs > TIME2WAIT_MS_MAX) return false;

@@ -273,6 +273,14 @@ test.each([
   expect(r.session.stopDataOnAbort).toBe(stops);
 });
 
+test('a connection of LIO that is logged out may carry commands out still', async () => {
+  const { r, attach } = await disk((u) => Object.assign(u, { vendor: 'LIO-ORG' }));
+  await attach('standard');
+  expect(r.session).toMatchObject({ logoutEndsCommands: true });
+  await attach();
+  expect(r.session).toMatchObject({ logoutEndsCommands: false });
+});
+
 describe('a unit with access states', () => {
   test.each([
     [0, AccessState.Optimized],

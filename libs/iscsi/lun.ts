@@ -117,6 +117,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.#dpoFua = facts.dpoFua;
     this.knowsLbaStatus = facts.caps.extents;
     if (facts.quirks.fastAbort) session.stopDataOnAbort = true;
+    if (!facts.quirks.logoutEndsCommands) session.logoutEndsCommands = false;
     this.#window = new LunWindow(session, this);
     this.reservations = new LunReservations(session, lun, {
       onSense: (sense) => this.#watch.hear(sense),

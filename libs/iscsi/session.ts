@@ -56,6 +56,8 @@ export class IscsiSession {
   readonly login: LoginResult;
   /** The target wants no more data for what it is asked to abort (§4.2.3.4); a profile may say so later. */
   stopDataOnAbort: boolean;
+  /** A logout that is answered has ended the commands of its connection (§11.15); a profile may say that it has not. */
+  logoutEndsCommands = true;
   readonly stats: SessionStats;
   /** For the parts of a session only, like `tasks` and `members`. */
   readonly window: CommandWindow;

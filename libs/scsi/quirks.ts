@@ -11,6 +11,11 @@ export interface Quirks {
    * RFC 7143 §4.2.3.3 has it: it waits for what it asked for with R2T.
    */
   readonly fastAbort: boolean;
+  /**
+   * The answer to the logout of a connection, over another one, comes when its commands have ended (RFC 7143 §7.6 a,
+   * §11.15). False: a session is over with any of its connections at recovery level 1 too, as at level 0.
+   */
+  readonly logoutEndsCommands: boolean;
 }
 
 const standard: Quirks = {
@@ -18,6 +23,7 @@ const standard: Quirks = {
   compareAndWrite: true,
   commandBytesMax: 0,
   fastAbort: false,
+  logoutEndsCommands: true,
 };
 
 export interface QuirkProfile {
@@ -83,8 +89,12 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     vendor: 'LIO-ORG',
     product: '',
     revision: '',
-    quirks: {},
+    quirks: { logoutEndsCommands: false },
     reasons: [
+      'It answers the logout of a connection over another one, and stops that connection only then: commands on it are still taken after the answer (seen with 6.1), and carried out (from its source). What the answer does not acknowledge and is sent again is ignored as a command that it has, and never answered.',
+      'It takes the ExpStatSN of such a logout, which is about the connection that ends (§11.14.4), for that of the connection it comes over: reads there are forgotten, and their DataACK, which is then unknown, ends that connection (seen with 6.1).',
+      'Below level 2 it ends all connections of a session when it notices the end of one before the logout comes (seen with 6.1, and from its source).',
+      'A login that reinstates a session while several of its connections are just ending crashes the kernel (seen with 6.1: `iscsit_stop_session` goes on from a connection that is off the list). They were gone after 50 ms on a slow machine.',
       'Kernels before 5.11 tell no offset with a miscompare: the blocks are read and compared then, as with every device that leaves it out.',
       'The extended header of REPORT TARGET PORT GROUPS is not counted in its length, so the last port of the last group is cut off (seen with 6.1): groups are found by number before port.',
       'EXTENDED COPY takes one segment a command: its operating parameters say so, and are asked for.',

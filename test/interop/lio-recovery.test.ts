@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NO_DEADLINE } from '#block/device.ts';
 import { sleep, systemClock } from '#core/clock.ts';
-import { isOrionError } from '#core/errors.ts';
+import { isOrionError, type Outcome } from '#core/errors.ts';
 import { seededRng } from '#core/rng.ts';
 import { attachLun, type IscsiLun } from '#iscsi/lun.ts';
 import { openSession } from '#iscsi/open-session.ts';
@@ -22,6 +22,43 @@ const RECOVERY_MS = 60_000;
 
 const BLOCK_BYTES = 64 * KIB;
 const BLOCKS = 128;
+const SECTOR_BYTES = 512;
+const WORKERS = 8;
+
+/** What each block holds: what was read or written last, and in its place, sector by sector, what may have been written since. */
+class KnownDisk {
+  readonly #sure = new Map<number, Buffer>();
+  readonly #doubt = new Map<number, Buffer[]>();
+
+  done(block: number, data: Buffer): void {
+    this.#sure.set(block, data);
+    this.#doubt.delete(block);
+  }
+
+  inDoubt(block: number, data: Buffer): void {
+    this.#doubt.set(block, [...(this.#doubt.get(block) ?? []), data]);
+  }
+
+  async check(lun: IscsiLun, block: number): Promise<void> {
+    const into = Buffer.alloc(BLOCK_BYTES, 0xee);
+    await lun.read(block * BLOCK_BYTES, into, NO_DEADLINE);
+    const sure = this.#sure.get(block);
+    const doubt = this.#doubt.get(block) ?? [];
+    if (sure !== undefined) {
+      for (let at = 0; at < BLOCK_BYTES; at += SECTOR_BYTES) {
+        const same = (data: Buffer): boolean =>
+          into.compare(data, at, at + SECTOR_BYTES, at, at + SECTOR_BYTES) === 0;
+        expect(same(sure) || doubt.some(same), `block ${block} at ${at}`).toBe(true);
+      }
+    }
+    this.done(block, into);
+  }
+
+  /** Reads all of it, which ends every doubt. */
+  async look(lun: IscsiLun): Promise<void> {
+    for (let block = 0; block < BLOCKS; block++) await this.check(lun, block);
+  }
+}
 
 describeUnless(await whyNoLio(), 'several connections and recovery against LIO', () => {
   let lio: Lio;
@@ -54,9 +91,9 @@ describeUnless(await whyNoLio(), 'several connections and recovery against LIO',
     return { network, session, events };
   }
 
-  async function until(what: () => string | null): Promise<void> {
+  async function until(what: () => string | null | Promise<string | null>): Promise<void> {
     const end = systemClock.nowMs() + RECOVERY_MS;
-    for (let why = what(); why !== null; why = what()) {
+    for (let why = await what(); why !== null; why = await what()) {
       if (systemClock.nowMs() > end) throw new Error(why);
       await sleep(systemClock, 20);
     }
@@ -69,59 +106,58 @@ describeUnless(await whyNoLio(), 'several connections and recovery against LIO',
       return up === count ? null : `${session.state}, ${session.cause}: ${states.join(', ')}`;
     });
 
-  /** Keeps writing, a block at a time in each place, and knows what must be there in the end. */
-  function load(lun: IscsiLun, seed: number) {
+  /**
+   * Until the target has ended every session, and with it all that they had asked for. Linux 6.1 crashes when a session
+   * is reinstated (RFC 7143 §6.3.5) while several of its connections are just ending (libs/scsi/quirks.ts).
+   */
+  async function noSessions(): Promise<void> {
+    await until(async () => {
+      const left = await lio.run(`cat ${lio.groupPath()}/dynamic_sessions`);
+      return left.trim() === '' ? null : `sessions are left: ${left}`;
+    });
+  }
+
+  /**
+   * Keeps writing, a block at a time in each place, until it is stopped or the session ends. `disk` knows what must be
+   * there, whatever becomes of the session.
+   */
+  function load(lun: IscsiLun, disk: KnownDisk, seed: number) {
     const { session } = lun;
     const rng = seededRng(seed);
-    const latest = new Map<number, Buffer>();
-    const outcomes: string[] = [];
+    const outcomes: Outcome[] = [];
     let going = true;
     let writes = 0;
-    /** Writes until it is done, or until nothing can be said of it any more. */
-    const lands = async (block: number, data: Buffer): Promise<boolean> => {
-      try {
-        await lun.write(block * BLOCK_BYTES, data, 0, NO_DEADLINE);
-        return true;
-      } catch (error) {
-        if (!isOrionError(error)) throw error;
-        outcomes.push(error.outcome);
-        latest.delete(block);
-        if (session.state !== 'open') going = false;
-        return false;
-      }
-    };
-    const worker = async (first: number): Promise<void> => {
-      for (let block = first; going; block = first + ((block - first + 8) % BLOCKS)) {
-        const data = Buffer.alloc(BLOCK_BYTES);
-        rng.fill(data);
-        if (!(await lands(block, data))) continue;
-        latest.set(block, data);
-        writes += 1;
-        if (rng.float() < 0.3) await check(block).catch(ended);
-      }
-    };
-    const check = async (block: number): Promise<void> => {
-      const into = Buffer.alloc(BLOCK_BYTES, 0xee);
-      await lun.read(block * BLOCK_BYTES, into, NO_DEADLINE);
-      expect(into.equals(latest.get(block)!), `block ${block}`).toBe(true);
-    };
-    const ended = (error: unknown): void => {
+    const failed = (error: unknown): Outcome => {
       if (!isOrionError(error)) throw error;
       outcomes.push(error.outcome);
+      if (session.state !== 'open') going = false;
+      return error.outcome;
     };
-    const done = Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map(worker));
+    const worker = async (first: number): Promise<void> => {
+      for (let block = first; going; block = first + ((block - first + WORKERS) % BLOCKS)) {
+        const data = Buffer.alloc(BLOCK_BYTES);
+        rng.fill(data);
+        try {
+          await lun.write(block * BLOCK_BYTES, data, 0, NO_DEADLINE);
+          disk.done(block, data);
+          writes += 1;
+          if (rng.float() < 0.3) await disk.check(lun, block);
+        } catch (error) {
+          if (failed(error) !== 'not-executed') disk.inDoubt(block, data);
+        }
+      }
+    };
+    const done = Promise.all(Array.from({ length: WORKERS }, (_, first) => worker(first)));
     done.catch(() => {});
     return {
       get writes() {
         return writes;
       },
       outcomes,
-      /** Rejects when any write or read failed. */
+      /** Rejects when anything that was read was wrong. */
       stop: async () => {
         going = false;
         await done;
-        if (session.state !== 'open') return;
-        for (const block of latest.keys()) await check(block);
       },
     };
   }
@@ -156,29 +192,34 @@ describeUnless(await whyNoLio(), 'several connections and recovery against LIO',
     }
   });
 
-  test('at level 1 one of three connections is cut while it writes: what fails has ended, and no byte is wrong', async () => {
-    const { session, network } = await start(3, { connections: 3, errorRecoveryLevel: 1 });
-    expect(session.login.params.ErrorRecoveryLevel).toBe(1);
-    await allUp(session, 3);
-    const writing = load(await attachLun(session, lunFromNumber(0)), 3);
-    try {
-      for (let round = 0; round < 3 && session.state === 'open'; round++) {
-        const from = writing.writes + 40;
-        await until(() => {
-          if (session.cause !== null) throw session.cause;
-          return writing.writes >= from ? null : 'no progress';
-        });
-        network.cut(round);
-        await until(() => (session.state === 'open' && session.recovering ? 'recovering' : null));
-        if (session.state === 'open') await allUp(session, 3);
-      }
-    } catch (error) {
-      // It may end at any point of this; why is looked at below.
-      if (session.state === 'open') throw error;
+  // LIO ends such a session itself when it notices the end of the connection before the logout, and answers the logout
+  // too early when it does not (libs/scsi/quirks.ts): that the session lives on cannot be had, and is not tried.
+  test('at level 1 the loss of one of three connections ends the session: a write that failed is in doubt, and no byte is wrong', async () => {
+    const disk = new KnownDisk();
+    for (let round = 0; round < 3; round++) {
+      await noSessions();
+      const { session, network } = await start(3, { connections: 3, errorRecoveryLevel: 1 });
+      expect(session.login.params.ErrorRecoveryLevel).toBe(1);
+      await allUp(session, 3);
+      const lun = await attachLun(session, lunFromNumber(0));
+      await disk.look(lun);
+      const writing = load(lun, disk, round);
+      await until(() => {
+        if (session.cause !== null) throw session.cause;
+        return writing.writes >= 40 ? null : 'no progress';
+      });
+      network.cut(round);
+      await until(() => (session.state === 'closed' ? null : 'the session goes on'));
+      await writing.stop();
+      expect(session.cause).toMatchObject({ code: 'ISCSI_CONNECTION_LOST' });
+      expect(session.cause?.message).toBe('the connection broke: cut');
+      expect(writing.outcomes).toContain('unknown');
+      for (const outcome of writing.outcomes)
+        expect(['unknown', 'not-executed']).toContain(outcome);
     }
-    // A target that forgets the connection before it is logged out leaves us in doubt: that is the end of the session.
-    if (session.state === 'open') expect(writing.outcomes).not.toContain('unknown');
-    else expect(session.cause?.message).toMatch(/CidNotFound/);
-    await writing.stop();
+    await noSessions();
+    const { session } = await start(3, {});
+    await disk.look(await attachLun(session, lunFromNumber(0)));
+    await session.logout({ timeoutMs: 10_000 });
   });
 });

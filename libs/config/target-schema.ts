@@ -121,7 +121,7 @@ export const target = T.Object(
     ),
     connections: int(1, CONNECTIONS_MAX, {
       description:
-        'TCP connections of each session (MC/S). A target that allows fewer gets fewer. At most iscsi.session_max_connections. With error_recovery_level 0 the loss of one is the loss of the session.',
+        'TCP connections of each session (MC/S). A target that allows fewer gets fewer. At most iscsi.session_max_connections. With error_recovery_level 0 the loss of one is the loss of the session. Leave it at 1 for LIO: Linux 6.1 may crash when a session of several connections is opened anew while they end.',
       default: 1,
     }),
     error_recovery_level: int(0, 2, {

@@ -273,12 +273,12 @@ test.each([
   expect(r.session.stopDataOnAbort).toBe(stops);
 });
 
-test('a connection of LIO that is logged out may carry commands out still', async () => {
+test('a connection of LIO that is logged out may carry commands out still, and its sessions take time to end', async () => {
   const { r, attach } = await disk((u) => Object.assign(u, { vendor: 'LIO-ORG' }));
   await attach('standard');
-  expect(r.session).toMatchObject({ logoutEndsCommands: true });
+  expect(r.session).toMatchObject({ logoutEndsCommands: true, reopenMs: 0 });
   await attach();
-  expect(r.session).toMatchObject({ logoutEndsCommands: false });
+  expect(r.session).toMatchObject({ logoutEndsCommands: false, reopenMs: 2000 });
 });
 
 describe('a unit with access states', () => {

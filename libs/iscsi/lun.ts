@@ -118,6 +118,7 @@ export class IscsiLun implements PathDevice, TaskOwner {
     this.knowsLbaStatus = facts.caps.extents;
     if (facts.quirks.fastAbort) session.stopDataOnAbort = true;
     if (!facts.quirks.logoutEndsCommands) session.logoutEndsCommands = false;
+    session.reopenMs = Math.max(session.reopenMs, facts.quirks.reopenMs);
     this.#window = new LunWindow(session, this);
     this.reservations = new LunReservations(session, lun, {
       onSense: (sense) => this.#watch.hear(sense),

@@ -58,6 +58,8 @@ export class IscsiSession {
   stopDataOnAbort: boolean;
   /** A logout that is answered has ended the commands of its connection (§11.15); a profile may say that it has not. */
   logoutEndsCommands = true;
+  /** With several connections, not to be opened anew before so much time has gone since it ended; a profile may say so. */
+  reopenMs = 0;
   readonly stats: SessionStats;
   /** For the parts of a session only, like `tasks` and `members`. */
   readonly window: CommandWindow;

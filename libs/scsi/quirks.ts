@@ -16,6 +16,8 @@ export interface Quirks {
    * §11.15). False: a session is over with any of its connections at recovery level 1 too, as at level 0.
    */
   readonly logoutEndsCommands: boolean;
+  /** A session of several connections is not opened anew before so much time has gone since it ended. */
+  readonly reopenMs: number;
 }
 
 const standard: Quirks = {
@@ -24,6 +26,7 @@ const standard: Quirks = {
   commandBytesMax: 0,
   fastAbort: false,
   logoutEndsCommands: true,
+  reopenMs: 0,
 };
 
 export interface QuirkProfile {
@@ -89,7 +92,7 @@ export const quirkProfiles: readonly QuirkProfile[] = [
     vendor: 'LIO-ORG',
     product: '',
     revision: '',
-    quirks: { logoutEndsCommands: false },
+    quirks: { logoutEndsCommands: false, reopenMs: 2_000 },
     reasons: [
       'It answers the logout of a connection over another one, and stops that connection only then: commands on it are still taken after the answer (seen with 6.1), and carried out (from its source). What the answer does not acknowledge and is sent again is ignored as a command that it has, and never answered.',
       'It takes the ExpStatSN of such a logout, which is about the connection that ends (§11.14.4), for that of the connection it comes over: reads there are forgotten, and their DataACK, which is then unknown, ends that connection (seen with 6.1).',

@@ -22,7 +22,7 @@ export const workerErrors = defineErrors('worker', {
     outcome: 'not-executed',
   },
   WORKER_TARGET_WAITS: {
-    text: 'the target ended the session and named a time before which it wants no other login',
+    text: 'the session has ended, and its target is to be left alone for a time before the next login',
     hint: 'Nothing needs to be done: the login follows when the time is over.',
     outcome: 'not-executed',
   },

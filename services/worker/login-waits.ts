@@ -1,12 +1,15 @@
 import type { Clock } from '#core/clock.ts';
 import { isOrionError } from '#core/errors.ts';
+import type { IscsiSession } from '#iscsi/session.ts';
 import { TIME2WAIT_MS_MAX } from '#iscsi/session-options.ts';
 import { workerErrors } from './errors.ts';
+
+type EndedSession = Pick<IscsiSession, 'cause' | 'reopenMs' | 'connections'>;
 
 /**
  * Until when a target that ended a session wants to be left alone by the same initiator port (RFC 7143 §11.9.1, events 2 and 3), by
  * slot. Only what it names counts: a session that is lost without a word is reinstated at once, since writes wait for the
- * fence that begins with that.
+ * fence that begins with that. But a target that does not survive this (quirks.ts) has its time too.
  */
 export class LoginWaits {
   readonly #clock: Clock;
@@ -16,10 +19,15 @@ export class LoginWaits {
     this.#clock = clock;
   }
 
-  /** Why a session of this slot has ended. */
-  note(slot: string, cause: Error | null): void {
-    const waitMs = isOrionError(cause) ? cause.fields.waitMs : undefined;
-    if (typeof waitMs !== 'number' || waitMs === 0) return;
+  /** A session of this slot has ended. */
+  note(slot: string, session: EndedSession): void {
+    const { cause, reopenMs } = session;
+    const named = isOrionError(cause) ? cause.fields.waitMs : undefined;
+    const waitMs = Math.max(
+      typeof named === 'number' ? named : 0,
+      session.connections().length > 1 ? reopenMs : 0,
+    );
+    if (waitMs === 0) return;
     this.#untilMs.set(slot, this.#clock.nowMs() + Math.min(waitMs, TIME2WAIT_MS_MAX));
   }
 

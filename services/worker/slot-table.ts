@@ -217,8 +217,8 @@ export class SlotTable implements PathHost {
       });
       return { session, lun, portal };
     } catch (error) {
-      this.#waits.note(slotKey(request.volume, slot), session.cause);
       session.destroy(error as Error);
+      this.#waits.note(slotKey(request.volume, slot), session);
       throw error;
     }
   }
@@ -231,7 +231,7 @@ export class SlotTable implements PathHost {
     this.#held.set(key, held);
     this.#byHandle[handle] = held;
     session.onClosed((cause) => {
-      this.#waits.note(key, cause);
+      this.#waits.note(key, session);
       // One that we let go of ourselves is not lost.
       if (this.#held.get(key) === held) this.#options.onSessionLost(held, cause);
       this.#forget(key, held);

@@ -8,7 +8,7 @@ import type { LinkKnobs } from '../testkit/memory-network.ts';
 import { TARGET_NAME, targetFixture } from '../testkit/target-fixture.ts';
 import { makeIsid } from './isid.ts';
 import type { Params } from './keys.ts';
-import { attachLun } from './lun.ts';
+import { attachLun } from './lun-attach.ts';
 import { openSession } from './open-session.ts';
 import { BHS_BYTES } from './pdu/bhs.ts';
 import { SEALED_BHS_BYTES } from './pdu/digest.ts';

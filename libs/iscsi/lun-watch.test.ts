@@ -4,7 +4,7 @@ import { AccessState } from '../multipath/access.ts';
 import type { UnitAttention } from '../multipath/path.ts';
 import { ScsiOp } from '../scsi/opcodes.ts';
 import { buildSense } from '../scsi/sense.ts';
-import { attachLun } from './lun.ts';
+import { attachLun } from './lun-attach.ts';
 import type { LunFacts } from './lun-facts.ts';
 import type { ScsiCommand } from './pdu/index.ts';
 import { Opcode } from './pdu/opcodes.ts';

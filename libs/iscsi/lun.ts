@@ -23,7 +23,7 @@ import {
 import { setTargetPortGroups } from './lun-access.ts';
 import { type CopyResult, copyRange } from './lun-copy.ts';
 import { lunExtents } from './lun-extents.ts';
-import { type LunFacts, learnLun } from './lun-facts.ts';
+import type { LunFacts } from './lun-facts.ts';
 import { LunFlush } from './lun-flush.ts';
 import type { LunIdentity } from './lun-identity.ts';
 import { throwWorst, withOutcome } from './lun-outcome.ts';
@@ -45,28 +45,6 @@ const capture = (resolve: (value: never) => void, reject: (error: Error) => void
   resolveNew = resolve;
   rejectNew = reject;
 };
-
-export interface AttachOptions {
-  readonly deadlineMs?: number;
-  /** Name of a quirk profile; "auto" or left out: by INQUIRY. */
-  readonly profile?: string | undefined;
-  /** Registered for this path (persistent reservations), and again after a nexus loss. */
-  readonly reservationKey?: bigint;
-}
-
-/** Learns what the logical unit is, and gives it as a block device on this session. */
-export async function attachLun(
-  session: IscsiSession,
-  lun: Buffer,
-  options: AttachOptions = {},
-): Promise<IscsiLun> {
-  assert(lun.length === 8, 'a LUN has 8 bytes');
-  const facts = await learnLun(session, lun, options);
-  const device = new IscsiLun(session, Buffer.from(lun), facts);
-  const { reservationKey } = options;
-  if (reservationKey !== undefined) await device.reservations.register(reservationKey);
-  return device;
-}
 
 /**
  * A logical unit on one session. Long I/O is cut into commands; unit attentions and "busy" are tried again here, within

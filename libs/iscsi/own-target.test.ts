@@ -5,7 +5,7 @@ import { lunFromNumber } from '../scsi/lun.ts';
 import { TARGET_NAME, targetFixture } from '../testkit/target-fixture.ts';
 import { discover } from './discovery.ts';
 import { makeIsid } from './isid.ts';
-import { attachLun } from './lun.ts';
+import { attachLun } from './lun-attach.ts';
 import { openSession } from './open-session.ts';
 
 const MIB = 1024 * 1024;

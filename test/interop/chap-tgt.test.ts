@@ -6,7 +6,7 @@ import { systemRng } from '#core/rng.ts';
 import { type ChapOptions, DEFAULT_CHAP_ALGORITHMS } from '#iscsi/chap.ts';
 import { IssuedChallenges } from '#iscsi/chap-challenges.ts';
 import { makeIsid } from '#iscsi/isid.ts';
-import { attachLun } from '#iscsi/lun.ts';
+import { attachLun } from '#iscsi/lun-attach.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import { lunFromNumber } from '#scsi/lun.ts';
 import { Secret } from '#security/secret.ts';

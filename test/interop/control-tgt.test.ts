@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NO_DEADLINE } from '#block/device.ts';
 import { sleep, systemClock } from '#core/clock.ts';
-import { attachLun } from '#iscsi/lun.ts';
+import { attachLun } from '#iscsi/lun-attach.ts';
 import { nameOf, TaskFunction, TmfResponse } from '#iscsi/pdu/opcodes.ts';
 import type { OpenSessionOptions } from '#iscsi/session-options.ts';
 import { lunFromNumber } from '#scsi/lun.ts';

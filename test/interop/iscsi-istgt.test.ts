@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NO_DEADLINE } from '#block/device.ts';
 import { IssuedChallenges } from '#iscsi/chap-challenges.ts';
 import { discover } from '#iscsi/discovery.ts';
-import { attachLun } from '#iscsi/lun.ts';
+import { attachLun } from '#iscsi/lun-attach.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import { lunFromNumber } from '#scsi/lun.ts';
 import { Secret } from '#security/secret.ts';

@@ -5,7 +5,7 @@ import { isOrionError, type OrionError } from '#core/errors.ts';
 import { seededRng, systemRng } from '#core/rng.ts';
 import { discover } from '#iscsi/discovery.ts';
 import { makeIsid } from '#iscsi/isid.ts';
-import { attachLun } from '#iscsi/lun.ts';
+import { attachLun } from '#iscsi/lun-attach.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import type { IscsiSession } from '#iscsi/session.ts';
 import type { OpenSessionOptions } from '#iscsi/session-options.ts';

@@ -5,7 +5,7 @@ import { systemClock } from '#core/clock.ts';
 import { isOrionError, type OrionError } from '#core/errors.ts';
 import { systemRng } from '#core/rng.ts';
 import { makeIsid } from '#iscsi/isid.ts';
-import { attachLun } from '#iscsi/lun.ts';
+import { attachLun } from '#iscsi/lun-attach.ts';
 import { openSession } from '#iscsi/open-session.ts';
 import type { IscsiSession } from '#iscsi/session.ts';
 import { lunFromNumber } from '#scsi/lun.ts';

@@ -32,6 +32,8 @@ export interface RegistryOptions {
 /** The volume records as the leader keeps them: every configured volume has one, with an owner that lives. */
 export class Registry {
   readonly #options: RegistryOptions;
+  /** The records as they were last seen. */
+  readonly #seen = new Map<string, VolumeRecord>();
 
   constructor(options: RegistryOptions) {
     this.#options = options;
@@ -48,6 +50,7 @@ export class Registry {
     const entry = await kv.get(key);
     const record =
       entry === null ? null : checked(VolumeRecord, entry.value, `record of ${plan.volume.name}`);
+    if (record !== null) this.#seen.set(record.name, record);
     const living = gateways.some(
       ({ id, incarnation }) => id === record?.owner && incarnation === record.ownerIncarnation,
     );
@@ -122,8 +125,15 @@ export class Registry {
       lun: plan.lun,
       slots: slots.slice(0, RECORD_SLOTS_MAX),
       wwid: same ? old.wwid : '',
-      ...(same && old.cache !== undefined ? { cache: old.cache } : {}),
+      ...this.#cacheOf(plan, old),
     };
+  }
+
+  /** A record that is gone with the store of the bus is not forgotten: the cache of the target was what it said. */
+  #cacheOf(plan: VolumePlan, old: VolumeRecord | null): Pick<VolumeRecord, 'cache'> {
+    const known = old ?? this.#seen.get(plan.volume.name);
+    if (known === undefined || known.target !== plan.target || known.lun !== plan.lun) return {};
+    return known.cache === undefined ? {} : { cache: known.cache };
   }
 
   /** The slot number of one path, unique for its target in the cluster: two sessions never share an ISID. */

@@ -22,10 +22,9 @@ export class CacheRecord {
 
   /** What the former owner left: true when a flush must not say that all of it is durable, unless somebody vouches. */
   inheritsLoss({ served }: Sealed): boolean {
-    const { cache, slots } = this.#ownership.record;
-    // A record that was made anew, while workers have served the volume: what it knew went with the store of the bus.
-    const forgotten = served && slots.every(({ incarnation }) => incarnation === 0);
-    return cache !== undefined || forgotten;
+    // A record that was made anew, while the volume has been served: what it knew went with the store of the bus.
+    const forgotten = served && this.#ownership.isNew;
+    return this.#ownership.record.cache !== undefined || forgotten;
   }
 
   /** No loss is known, and there are sessions that would know. */

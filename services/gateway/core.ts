@@ -36,6 +36,8 @@ export class GatewayCore {
   readonly #plans: ReadonlyMap<string, ReturnType<typeof volumePlans>[number]>;
   readonly #onReady: (volume: Volume) => void;
   readonly #stop = new AbortController();
+  /** Volumes that this process has served. */
+  readonly #known = new Set<string>();
   /** Volumes that have an owner, here or elsewhere, as far as we have heard. */
   readonly #placed = new Set<string>();
   #kv: KeyValue | null = null;
@@ -171,7 +173,11 @@ export class GatewayCore {
       log,
       node: config.node.name,
       iscsi: config.iscsi,
-      onReady: this.#onReady,
+      knownHere: this.#known.has(record.name),
+      onReady: (ready) => {
+        this.#known.add(ready.name);
+        this.#onReady(ready);
+      },
       onLostOwnership: (lost) => this.#giveUp(lost),
     });
     this.#volumes.set(record.name, volume);

@@ -41,6 +41,11 @@ export class Ownership {
     return this.#record.epoch;
   }
 
+  /** No path was ever claimed by this record: the volume is new, or the record stands for one that was lost. */
+  get isNew(): boolean {
+    return this.#record.slots.every(({ incarnation }) => incarnation === 0);
+  }
+
   slot(slot: number): SlotRecord {
     return this.#record.slots.find((candidate) => candidate.slot === slot)!;
   }

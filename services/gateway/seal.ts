@@ -13,6 +13,8 @@ export interface SealOptions {
   readonly log: Logger;
   /** False: the unit may not be reset, so a path that was never used, as far as the record goes, is taken for clean. */
   readonly mayReset: boolean;
+  /** This gateway has served the volume before. */
+  readonly knownHere: boolean;
 }
 
 export interface Sealed {
@@ -23,7 +25,7 @@ export interface Sealed {
   readonly clean: ReadonlySet<number>;
   /** Settled sessions that saw all that happened to the target, and could be flushed a moment ago. */
   readonly witnesses: readonly SlotRecord[];
-  /** A worker has served the volume before, or may have, of which the record may know nothing. */
+  /** It has been served before, or may have been, of which the record may know nothing. */
   readonly served: boolean;
   /** The newest epoch that anybody knows. */
   readonly newest: number;
@@ -31,14 +33,14 @@ export interface Sealed {
 
 /** Has every worker refuse older epochs of the volume, and learns what they can vouch for (failover.md §6.4). */
 export async function sealVolume(options: SealOptions): Promise<Sealed> {
-  const { ownership, workers, log, mayReset } = options;
+  const { ownership, workers, log, mayReset, knownHere } = options;
   const { name, epoch, slots } = ownership.record;
   const asked = new Set(workers.alive().map(({ id }) => id));
   for (const { worker } of slots) if (worker !== '') asked.add(worker);
   const drained = new Set<string>();
   const emptied = new Set<string>();
   let newest = epoch;
-  let served = false;
+  let served = knownHere;
   await Promise.all(
     [...asked].map(async (worker) => {
       try {

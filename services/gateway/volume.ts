@@ -42,6 +42,8 @@ export interface VolumeOptions {
   readonly node: string;
   /** The [iscsi] table of the configuration. */
   readonly iscsi: OrionConfig['iscsi'];
+  /** This process has served the volume before. */
+  readonly knownHere: boolean;
   readonly onReady: (volume: Volume) => void;
   /** Another gateway owns it now. */
   readonly onLostOwnership: (volume: Volume) => void;
@@ -82,6 +84,7 @@ export class Volume implements FailoverPorts {
       workers: options.workers,
       log: this.#log,
       mayReset: plan.volume.allow_lun_reset,
+      knownHere: options.knownHere,
       cache: this.#cache,
       recover: (slot, mustFence, onFenced) => void this.#recover(slot, mustFence, onFenced), // it handles what goes wrong
       onVouched: () => this.#map?.cacheIsWhole(),
@@ -119,10 +122,13 @@ export class Volume implements FailoverPorts {
 
   /** Takes the volume over: seals older epochs at the workers, fences what they cannot vouch for, and serves. */
   async activate(): Promise<void> {
-    const { ownership, clock } = this.#options;
+    const { ownership, workers, clock } = this.#options;
     for (const { slot, state } of ownership.record.slots) {
       if (state === 'disabled') this.#unwanted.add(slot);
     }
+    // Who served the volume before a record that was lost may be there, and not be heard yet.
+    if (ownership.isNew) await workers.heard(this.#stop.signal).catch(() => {});
+    if (this.#stop.signal.aborted) return;
     await this.#takeover.begin();
     this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => {
       this.#noteCache();

@@ -4,7 +4,7 @@ import type { Member, Membership } from '#cluster/membership.ts';
 import { checked } from '#contracts/check.ts';
 import { ClaimReply, type ClaimRequest, SealReply } from '#contracts/messages.ts';
 import type { Subjects } from '#contracts/subjects.ts';
-import type { Clock } from '#core/clock.ts';
+import { type Clock, sleep } from '#core/clock.ts';
 import { LinkClient } from '#link/client.ts';
 import type { Hello } from '#link/hello.ts';
 import { LocalPath, type LocalWorkers } from '#link/host.ts';
@@ -31,6 +31,12 @@ export interface WorkersOptions {
   /** The link to a worker broke: the quickest sign of its death. */
   readonly onLinkLost: (worker: string, cause: Error) => void;
 }
+
+/** How often somebody looks whether a worker was heard. */
+const HEARD_LOOK_MS = 50;
+
+/** All that can be heard have been by then: workers send a sign of life each second, and when a gateway comes. */
+const HEARD_ALL_MS = 1_100;
 
 interface SlotOrder {
   readonly volume: string;
@@ -60,6 +66,14 @@ export class Workers {
     return this.#options.membership
       .members('worker')
       .filter(({ state, draining }) => state === 'alive' && !draining);
+  }
+
+  /** Where none is known, not even a dead one: waits until those that are there have been heard. */
+  async heard(signal: AbortSignal): Promise<void> {
+    const { membership, clock } = this.#options;
+    if (membership.members('worker').length > 0) return;
+    while (membership.members('worker').length === 0) await sleep(clock, HEARD_LOOK_MS, signal);
+    await sleep(clock, HEARD_ALL_MS, signal);
   }
 
   /** Its link broke a moment ago, and it has not been restarted since. */

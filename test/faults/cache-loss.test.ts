@@ -9,6 +9,8 @@ const READY_MS = 60_000;
 const DOWN_MS = 500;
 /** Long enough for probes to go round, and for the record to hold what they showed. */
 const SETTLED_MS = 8_000;
+/** Nobody that was not heard for this long is a member any more. */
+const FORGOTTEN_MS = 15_000;
 
 let cluster: SimCluster;
 
@@ -97,6 +99,40 @@ describe('after the target has lost its power', () => {
     );
     await isServed();
     await expect(flush()).rejects.toMatchObject({ code: 'MULTIPATH_CACHE_LOST' });
+  });
+});
+
+describe('when the records are lost as well', () => {
+  test('a gateway that was cut off from the bus meanwhile fails the first flush', async () => {
+    await write();
+    await cluster.during(cluster.restartTarget(DOWN_MS, true));
+    await cluster.crash('n1-c0');
+    cluster.hub.wipe();
+    const before = cluster.volume;
+    cluster.cutFromBus('n1-g0');
+    await cluster.clock.advance(FORGOTTEN_MS);
+    await cluster.startCoordinator();
+    cluster.healBus();
+    await cluster.clock.runUntil(
+      () => cluster.volume !== undefined && cluster.volume !== before,
+      READY_MS,
+    );
+    await isServed();
+    await expect(flush()).rejects.toMatchObject({ code: 'MULTIPATH_CACHE_LOST' });
+    await flush();
+  });
+
+  test('the coordinator remembers what they said of the cache, when all others have died', async () => {
+    await write();
+    cluster.hub.wipe();
+    const others = [...cluster.gatewayIds, ...cluster.workerIds];
+    for (const id of others) await cluster.crash(id);
+    await cluster.during(cluster.restartTarget(DOWN_MS, true));
+    for (const id of cluster.workerIds) await cluster.startWorker(id);
+    cluster.startGateway('n1-g0');
+    await isServed();
+    await expect(flush()).rejects.toMatchObject({ code: 'MULTIPATH_CACHE_LOST' });
+    await flush();
   });
 });
 

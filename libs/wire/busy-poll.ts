@@ -6,11 +6,15 @@ import type { Workload } from '../core/workload.ts';
  */
 const INFLIGHT_MAX = 2;
 
+/** A look takes two microseconds. One that took this long, with nothing to do, was interrupted. */
+const STOLEN_MS = 0.02;
+
 /**
- * A look takes a few microseconds. One that took this long, with nothing to do, was interrupted: somebody else needs the
- * processor, perhaps the one that we wait for.
+ * Interrupts come now and then, on virtual machines most of all. When so large a share of the times between two events has
+ * one, somebody else needs the processor, perhaps the one that we wait for.
  */
-const STOLEN_MS = 0.05;
+const STOLEN_SHARE_MAX = 0.25;
+const SHARE_OF = 64;
 
 /** Nobody looks for this long then. */
 const REST_MS = 50;
@@ -36,6 +40,9 @@ export class BusyPoll {
   /** Something arrived since the last look. */
   #busy = false;
   #lookedMs = 0;
+  /** A look was interrupted since something arrived last, and how often that was so of late. */
+  #stolen = false;
+  #stolenShare = 0;
   #restUntilMs = 0;
 
   constructor(options: BusyPollOptions) {
@@ -49,15 +56,25 @@ export class BusyPoll {
     if (workload.inflight > INFLIGHT_MAX) return;
     const now = nowMs();
     this.#untilMs = now + windowMs;
-    if (this.#looking || now < this.#restUntilMs) return;
+    if (this.#looking) return this.#count(now);
+    if (now < this.#restUntilMs) return;
     this.#looking = true;
     nextTurn(this.#look);
+  }
+
+  /** What was looked for has come: was that worth it? */
+  #count(now: number): void {
+    this.#stolenShare += ((this.#stolen ? 1 : 0) - this.#stolenShare) / SHARE_OF;
+    this.#stolen = false;
+    if (this.#stolenShare < STOLEN_SHARE_MAX) return;
+    this.#stolenShare = 0;
+    this.#restUntilMs = now + REST_MS;
   }
 
   #turn(): void {
     const { workload, nowMs, nextTurn } = this.#options;
     const now = nowMs();
-    if (!this.#busy && now - this.#lookedMs > STOLEN_MS) this.#restUntilMs = now + REST_MS;
+    if (!this.#busy && now - this.#lookedMs > STOLEN_MS) this.#stolen = true;
     this.#busy = false;
     this.#lookedMs = now;
     const on = workload.inflight <= INFLIGHT_MAX && now < this.#untilMs;

@@ -53,15 +53,7 @@ const host: PathHost = {
   },
 };
 
-async function during<T>(promise: Promise<T>): Promise<T> {
-  let done = false;
-  const watched = promise.finally(() => {
-    done = true;
-  });
-  watched.catch(() => {});
-  await clock.runUntil(() => done, 60_000);
-  return watched;
-}
+const during = <T>(promise: Promise<T>): Promise<T> => clock.during(promise, 60_000);
 
 beforeEach(async () => {
   clock = new VirtualClock();

@@ -29,15 +29,7 @@ let workload: { inflight: number };
 let events: string[];
 const clients: LinkClient[] = [];
 
-async function during<T>(promise: Promise<T>): Promise<T> {
-  let done = false;
-  const watched = promise.finally(() => {
-    done = true;
-  });
-  watched.catch(() => {});
-  await clock.runUntil(() => done, 60_000);
-  return watched;
-}
+const during = <T>(promise: Promise<T>): Promise<T> => clock.during(promise, 60_000);
 
 beforeEach(async () => {
   clock = new VirtualClock();

@@ -96,6 +96,17 @@ export class VirtualClock implements Clock {
     throw new Error(`not reached within ${maxMs} ms of virtual time`);
   }
 
+  /** Lets time pass until the promise settles. */
+  async during<T>(promise: Promise<T>, maxMs: number): Promise<T> {
+    let settled = false;
+    const watched = promise.finally(() => {
+      settled = true;
+    });
+    watched.catch(() => {}); // the caller gets it below
+    await this.runUntil(() => settled, maxMs);
+    return watched;
+  }
+
   /** Lets everything that is due to no timer run to its end, without moving the time. */
   async settle(): Promise<void> {
     for (let i = 0; i < this.#settleTurns; i++) await turn();

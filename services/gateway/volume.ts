@@ -127,7 +127,7 @@ export class Volume implements FailoverPorts {
       if (state === 'disabled') this.#unwanted.add(slot);
     }
     // Who served the volume before a record that was lost may be there, and not be heard yet.
-    if (ownership.isNew) await workers.heard(this.#stop.signal).catch(() => {});
+    if (ownership.isNew) await workers.heard(this.#stop.signal).catch(() => {}); // closed meanwhile
     if (this.#stop.signal.aborted) return;
     await this.#takeover.begin();
     this.#rebalancer = every(clock, REBALANCE_PERIOD_MS, () => {

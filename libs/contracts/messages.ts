@@ -52,7 +52,8 @@ export const ClaimReply = T.Object({
   /** The worker process that holds it: the link must lead to the same one. */
   workerIncarnation: T.String(),
   portal: T.String(),
-  sizeBytes: T.Integer({ minimum: 1 }),
+  /** 0: the unit does not tell over this path now, and takes no I/O over it. */
+  sizeBytes: T.Integer({ minimum: 0 }),
   blockBytes: T.Integer({ minimum: 512 }),
   /** Designator of VPD 83h in hex, with its type in front: "naa:6001405...". */
   wwid: T.String(),

@@ -7,6 +7,8 @@ export interface AttachOptions {
   readonly deadlineMs?: number;
   /** Name of a quirk profile; "auto" or left out: by INQUIRY. */
   readonly profile?: string | undefined;
+  /** A unit that does not tell its size over this path, in the access state that this has now, is attached with size 0. */
+  readonly allowUnsized?: boolean;
   /** Registered for this path (persistent reservations), and again after a nexus loss. */
   readonly reservationKey?: bigint;
 }

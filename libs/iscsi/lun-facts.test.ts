@@ -14,6 +14,7 @@ async function disk(setUp: (unit: FakeUnit) => void = () => {}): Promise<{
   r: Rig;
   unit: FakeUnit;
   attach: (profile?: string, lun?: Buffer) => Promise<IscsiLun>;
+  attachUnsized: () => Promise<IscsiLun>;
 }> {
   const r = await rig(undefined, { timeouts: { nopIntervalMs: 1_000_000 } });
   const unit = new FakeUnit(r.target);
@@ -22,7 +23,8 @@ async function disk(setUp: (unit: FakeUnit) => void = () => {}): Promise<{
     if (pdu.opcode === Opcode.ScsiCommand) unit.answer(pdu);
   };
   const attach = (profile?: string, lun: Buffer = LUN) => attachLun(r.session, lun, { profile });
-  return { r, unit, attach };
+  const attachUnsized = () => attachLun(r.session, LUN, { allowUnsized: true });
+  return { r, unit, attach, attachUnsized };
 }
 
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
@@ -306,6 +308,37 @@ describe('a unit with access states', () => {
       u.senses = [buildSense(2, 4, 0x0b)];
     });
     expect((await attach()).access.state).toBe(AccessState.Standby);
+  });
+
+  test.each([
+    [3, 0x0c, AccessState.Unavailable],
+    [0xe, 0x12, AccessState.Offline],
+  ])(
+    'that does not tell its size in state %i is attached without where that is allowed, and anew when it serves',
+    async (aluaState, ascq, state) => {
+      const { r, unit, attach, attachUnsized } = await disk((u) => {
+        u.tpgs = 1;
+        u.aluaState = aluaState;
+        u.closed = buildSense(2, 4, ascq);
+      });
+      await expect(attach()).rejects.toMatchObject({ code: 'SCSI_PATH_STANDBY' });
+      const lun = await attachUnsized();
+      expect(lun.caps.sizeBytes).toBe(0);
+      expect(lun.access.state).toBe(state);
+      expect(lun.identity.wwid).toBe('naa:3000000000000001');
+      unit.aluaState = 1;
+      unit.closed = null;
+      await lun.probe(NO_DEADLINE).catch(() => {});
+      expect(r.session.cause).toMatchObject({ code: 'SCSI_PATH_STANDBY' });
+    },
+  );
+
+  test('that does not tell its size in a state that serves is not attached', async () => {
+    const { attachUnsized } = await disk((u) => {
+      u.tpgs = 1;
+      u.closed = buildSense(2, 4, 0x0c);
+    });
+    await expect(attachUnsized()).rejects.toMatchObject({ code: 'SCSI_PATH_STANDBY' });
   });
 
   test('that it claims and does not know counts as one without', async () => {

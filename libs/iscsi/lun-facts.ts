@@ -1,6 +1,7 @@
 import type { BlockCapabilities } from '../block/device.ts';
+import { isOrionError } from '../core/errors.ts';
 import { IO_BYTES_MAX } from '../core/limits.ts';
-import { ANY_ACCESS, type PathAccess } from '../multipath/access.ts';
+import { ANY_ACCESS, accessRank, type PathAccess } from '../multipath/access.ts';
 import { scsiErrors } from '../scsi/errors.ts';
 import { parseThirdPartyCopy } from '../scsi/extended-copy.ts';
 import { formatLun } from '../scsi/lun.ts';
@@ -42,6 +43,8 @@ import type { IscsiSession } from './session.ts';
 /** Commands are at most this long: several of them keep a target busier than one. */
 const COMMAND_BYTES_MAX = 4 * 1024 * 1024;
 
+const BLOCK_BYTES_MIN = 512;
+
 const PREFERRED_BYTES_MIN = 4096;
 const PREFERRED_BYTES_MAX = 1024 * 1024;
 
@@ -79,6 +82,11 @@ export interface LunFacts {
 export interface LearnOptions extends RunOptions {
   /** Name of a quirk profile; "auto" or left out: by INQUIRY. */
   readonly profile?: string | undefined;
+  /**
+   * A unit that does not even tell its size over this path, as its port is unavailable, is attached with size 0: its
+   * session can be watched, and fenced with.
+   */
+  readonly allowUnsized?: boolean;
 }
 
 /** Asks a logical unit who it is and what it can. Rejects when it is none, or no disk that we can work with. */
@@ -96,7 +104,9 @@ export async function learnLun(
   const quirks = quirksOf(inquiry, options.profile);
   const port = targetPortOf(designators);
   const access = await learnAccess(session, lun, inquiry.tpgs, port, options);
-  const capacity = await readCapacity(session, lun, options);
+  const closed = options.allowUnsized === true && access !== null && accessRank(access) === 0;
+  const capacity = await (closed ? sizeIfTold : readCapacity)(session, lun, options);
+  if (capacity === null) return unsized(portrait, quirks, port, access!);
   checkBlockSize(capacity, identity, session, lun);
   const mode = await modeSense(session, lun, options);
   const limitsPage = await page(VpdPage.BlockLimits);
@@ -148,6 +158,61 @@ export async function learnLun(
     port,
     access: access ?? ANY_ACCESS,
     copyDesignator: canCopy(portrait, copyPage) ? copyDesignatorOf(designators) : null,
+  };
+}
+
+/** Null when the unit does not say over a port in this state. */
+async function sizeIfTold(
+  session: IscsiSession,
+  lun: Buffer,
+  options: RunOptions,
+): Promise<Capacity | null> {
+  try {
+    return await readCapacity(session, lun, options);
+  } catch (error) {
+    if (isOrionError(error) && error.code === 'SCSI_PATH_STANDBY') return null;
+    throw error;
+  }
+}
+
+/** Who it is, and nothing of what it can: it takes no I/O, and is attached anew before it does. */
+function unsized(
+  { identity, inquiry }: LunPortrait,
+  quirks: Quirks,
+  port: TargetPort,
+  access: PathAccess,
+): LunFacts {
+  return {
+    identity,
+    quirks,
+    caps: {
+      sizeBytes: 0,
+      blockBytes: BLOCK_BYTES_MIN,
+      preferredBytes: PREFERRED_BYTES_MIN,
+      maxIoBytes: IO_BYTES_MAX,
+      readOnly: false,
+      volatileCache: false,
+      fua: false,
+      trim: false,
+      writeZeroes: false,
+      fastZero: false,
+      extents: false,
+      compareAndWriteBytes: 0,
+      rotational: false,
+    },
+    dpoFua: false,
+    commandBytes: BLOCK_BYTES_MIN,
+    unmapBlocks: 0,
+    unmapGranularityBlocks: 1,
+    unmapAlignmentBlock: 0,
+    writeSameBlocks: 0,
+    writeSameUnmap: false,
+    writeSame10Unmap: false,
+    readsZeroes: false,
+    tpgs: inquiry.tpgs,
+    port,
+    access,
+    copyDesignator: null,
   };
 }
 

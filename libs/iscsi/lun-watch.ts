@@ -25,10 +25,15 @@ const TOLD: Readonly<Record<number, AccessState>> = {
   10: AccessState.Transitioning,
   11: AccessState.Standby,
   12: AccessState.Unavailable,
+  18: AccessState.Offline,
 };
 
 const HELD_BACK = {
   message: 'the command was not sent: the logical unit is being looked at again',
+};
+
+const NOW_SERVES = {
+  message: 'the logical unit can be used over this path from now on: it is attached anew',
 };
 
 export interface WatchOptions {
@@ -264,6 +269,11 @@ export class LunWatch {
     this.access = access;
     const text = `access state ${access.state}, was ${old.state}`;
     this.#tell({ asc: 0x2a, ascq: 0x06, text, access });
+    if (this.#sizeBytes === 0 && this.serves) {
+      // Nothing was in flight: the next login learns what this one could not.
+      this.#options.session.destroy(scsiErrors.make('SCSI_PATH_STANDBY', NOW_SERVES));
+      return;
+    }
     if (access.state === AccessState.Transitioning) this.#pollTransition();
   }
 

@@ -4,7 +4,8 @@ const TURNS_MAX = 8;
 /** Something that is looked at again when it may have changed: one look at a time, and one more for what came meanwhile. */
 export class Recheck {
   readonly #look: () => Promise<void>;
-  #running: Promise<void> | null = null;
+  #running: Promise<void> = Promise.resolve();
+  #busy = false;
   #again = false;
 
   /** `look` handles its own failures. */
@@ -14,18 +15,19 @@ export class Recheck {
 
   /** Resolves when what is true now, or was true later, has been seen. */
   run(): Promise<void> {
-    this.#again = this.#running !== null;
-    this.#running ??= this.#loop().finally(() => {
-      this.#running = null;
-    });
+    this.#again = this.#busy;
+    if (!this.#busy) this.#running = this.#loop();
     return this.#running;
   }
 
   async #loop(): Promise<void> {
+    this.#busy = true;
     for (let turn = 1; turn <= TURNS_MAX; turn++) {
       this.#again = false;
       await this.#look();
-      if (!this.#again) return;
+      if (!this.#again) break;
     }
+    // At once: whoever asks from now on was not seen by the last look.
+    this.#busy = false;
   }
 }

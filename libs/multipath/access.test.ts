@@ -127,6 +127,16 @@ describe('a change under load', () => {
     expect(seen).toEqual(['ok', 'ok', 'ok', 'ok']);
   });
 
+  test('leads to a size only over paths that tell one', async () => {
+    const sized = addPath(0, AccessState.Optimized);
+    const unsized = new ScriptedPath('p1', { ...CAPS, sizeBytes: 0 });
+    unsized.access = at(AccessState.Unavailable);
+    volume.addPath(1, unsized, { portal: 'p1', worker: 'w' });
+    expect(volume.paths.map(({ state }) => state)).toEqual(['ready', 'ghost']);
+    sized.grown(2 * CAPS.sizeBytes);
+    expect(volume.caps.sizeBytes).toBe(2 * CAPS.sizeBytes);
+  });
+
   test('has the other paths asked at once, and those without I/O again and again', async () => {
     const a = addPath(0, AccessState.Optimized);
     const b = addPath(1, AccessState.Standby);

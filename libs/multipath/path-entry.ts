@@ -29,7 +29,7 @@ export class PathEntry {
   state: PathState;
   /** Access state of its target port group, as last heard. */
   access: PathAccess;
-  /** Size of the unit, as last heard over this path. */
+  /** Size of the unit, as last heard over this path; 0 while it does not tell there. */
   sizeBytes: number;
   lastError = '';
   outstanding = 0;

@@ -8,7 +8,7 @@ import type { PathEntry } from './path-entry.ts';
 import type { IoRequest } from './request.ts';
 
 /** A path that the device takes no I/O over is asked this often whether that has changed: it says so only when asked. */
-const GHOST_PROBE_MS = 1_000;
+const OUT_PROBE_MS = 1_000;
 
 interface DrainWaiter {
   /** The path to wait for; null for all that are not lost. */
@@ -80,9 +80,11 @@ export class PathMap {
     this.#refresh();
   }
 
-  /** The smallest size that the unit has over any path; 0 without paths. */
+  /** The smallest size that the unit has over any path that tells one; 0 without such paths. */
   get sizeBytes(): number {
-    const sizes = [...this.#bySlot.values()].map((entry) => entry.sizeBytes);
+    const sizes = [...this.#bySlot.values()]
+      .map((entry) => entry.sizeBytes)
+      .filter((size) => size > 0);
     return sizes.length === 0 ? 0 : Math.min(...sizes);
   }
 
@@ -176,8 +178,8 @@ export class PathMap {
   probeIdle(nowMs: number): void {
     for (const entry of this.#bySlot.values()) {
       if (entry.state === PathState.Disabled || entry.probing) continue;
-      const ghost = entry.state === PathState.Ghost;
-      const idleMs = ghost ? Math.min(GHOST_PROBE_MS, this.#probeIdleMs) : this.#probeIdleMs;
+      const out = entry.state !== PathState.Ready;
+      const idleMs = out ? Math.min(OUT_PROBE_MS, this.#probeIdleMs) : this.#probeIdleMs;
       if (!entry.probeSoon && nowMs - entry.lastGoodMs < idleMs) continue;
       entry.probing = true;
       entry.probeSoon = false;

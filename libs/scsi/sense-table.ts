@@ -54,6 +54,7 @@ export const senseTable: readonly SenseEntry[] = [
   a(0x2, 0x0a, 'asymmetric access state transition', 'delay', 'SCSI_NOT_READY'),
   a(0x2, 0x0b, 'target port in standby state', 'other-path', 'SCSI_PATH_STANDBY'),
   a(0x2, 0x0c, 'target port in unavailable state', 'other-path', 'SCSI_PATH_STANDBY'),
+  a(0x2, 0x12, 'target port in offline state', 'other-path', 'SCSI_PATH_STANDBY'),
   e(0x2, 0x04, any, 'logical unit not ready', 'delay', 'SCSI_NOT_READY'),
   e(0x2, 0x3a, any, 'medium not present', 'fail', 'SCSI_NO_MEDIUM'),
   e(0x2, any, any, 'not ready', 'delay', 'SCSI_NOT_READY'),

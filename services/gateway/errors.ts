@@ -11,6 +11,11 @@ export const gatewayErrors = defineErrors('gateway', {
     hint: 'The worker was restarted meanwhile; the path is claimed anew.',
     outcome: 'not-executed',
   },
+  GATEWAY_SIZE_UNKNOWN: {
+    text: 'the target port takes no I/O now, and no other path has told how large the logical unit is',
+    hint: 'Bring a target port group into an active state; the path is tried again.',
+    outcome: 'not-executed',
+  },
   GATEWAY_NOT_OWNER: {
     text: 'this gateway does not own the volume any more',
     hint: 'Connect to the gateway that `orion-iscsi status` names as its owner.',

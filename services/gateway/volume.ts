@@ -207,7 +207,7 @@ export class Volume implements FailoverPorts {
     if (wwid === '') await ownership.change((old) => ({ ...old, wwid: reply.wwid }));
     else if (wwid !== reply.wwid) throw gatewayErrors.make('GATEWAY_OTHER_UNIT', { fields });
     const caps = this.#map?.caps;
-    if (caps === undefined) return;
+    if (caps === undefined || reply.sizeBytes === 0) return;
     const sizes = { sizeBytes: reply.sizeBytes, expectedBytes: caps.sizeBytes };
     if (sizes.sizeBytes < sizes.expectedBytes || caps.blockBytes !== reply.blockBytes) {
       throw multipathErrors.make('MULTIPATH_PATH_DIFFERS', { fields: { ...fields, ...sizes } });
@@ -275,6 +275,10 @@ export class Volume implements FailoverPorts {
         slots: old.slots.filter(({ slot }) => slot !== record.slot),
       }));
       return this.#checkReady();
+    }
+    if (this.#map === null && reply.sizeBytes === 0) {
+      const fields = { volume: this.name, slot: record.slot, access: reply.access?.state ?? '' };
+      throw gatewayErrors.make('GATEWAY_SIZE_UNKNOWN', { fields });
     }
     const name = `${this.name}/${record.slot}`;
     const device = await workers.path(record.worker, name, this.#order(record), reply);

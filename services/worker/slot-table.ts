@@ -215,6 +215,7 @@ export class SlotTable implements PathHost {
       const lun = await attachLun(session, Buffer.from(request.lun, 'hex'), {
         deadlineMs,
         profile,
+        allowUnsized: true,
       });
       return { session, lun, portal };
     } catch (error) {

@@ -44,7 +44,8 @@ describeUnless(why, 'two port groups of LIO behind a volume', () => {
       `paths ${wanted.join(' and ')}`,
       async () => {
         const seen = (await paths()).map(({ state, access }) => `${state} ${access}`);
-        return seen.join() === wanted.join();
+        if (seen.join() !== wanted.join()) throw new Error(`seen ${seen.join(' and ')}`);
+        return true;
       },
       FOLLOW_MS,
     );
@@ -82,5 +83,28 @@ describeUnless(why, 'two port groups of LIO behind a volume', () => {
     const result = await run.result;
     expect(result).toMatchObject({ error: 0, totalErrors: 0 });
     expect(result.write.ios).toBe((16 * MIB) / 4096);
+  });
+
+  test('a session that is lost while its port is unavailable comes back, and serves when the port does', async () => {
+    await lio.setAccess(LioAccess.ActiveNonOptimized, 1);
+    await lio.setAccess(LioAccess.Unavailable, 2);
+    await showing(['ready active/non-optimized', 'ghost unavailable']);
+    const incarnations = async () =>
+      (await orion.status()).sessions.map(({ slot, incarnation }) => `${slot}/${incarnation}`);
+    const before = await incarnations();
+    const reset = await orion.cli('session', 'reset', '--all');
+    expect(reset.stderr).toBe('');
+    expect(reset.code).toBe(0);
+    expect((await incarnations()).filter((session) => before.includes(session))).toEqual([]);
+    await showing(['ready active/non-optimized', 'ghost unavailable']);
+    await lio.setAccess(LioAccess.ActiveOptimized, 2);
+    await showing(['ready active/non-optimized', 'ready active/optimized']);
+    const written = await startFio({
+      uri: orion.nbdUnix,
+      rw: 'write',
+      sizeBytes: MIB,
+      verify: true,
+    });
+    expect(await written.result).toMatchObject({ error: 0, totalErrors: 0 });
   });
 });

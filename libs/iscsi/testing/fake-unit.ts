@@ -31,6 +31,8 @@ export class FakeUnit {
   /** It claims target port groups, and does not know the command. */
   falseGroups = false;
   transitionSeconds = 10;
+  /** Sense for all but questions who it is and of its groups: nothing else goes over a port in this state (SPC-4 §5.11.2). */
+  closed: Buffer | null = null;
   /** Sense for the next commands that ask for nothing about the unit, in order; then they succeed. */
   senses: Buffer[] = [];
   /** Operation codes in the order of arrival. */
@@ -44,6 +46,8 @@ export class FakeUnit {
   answer(pdu: ScsiCommand): void {
     const op = pdu.cdb[0]!;
     this.ops.push(op);
+    const open = op === ScsiOp.MaintenanceIn || op === ScsiOp.Inquiry;
+    if (this.closed !== null && !open) return this.#sense(pdu, this.closed);
     switch (op) {
       case ScsiOp.MaintenanceIn:
         if (this.falseGroups) return this.#sense(pdu, INVALID_OPCODE);

@@ -173,6 +173,28 @@ describe('ByteDevice', () => {
     expect(inner.calls()).toEqual(['read 512 1024', `write 1024 512 ${WriteFlag.Fua}`]);
   });
 
+  test('lends what goes straight through, and leaves the rest to be read', async () => {
+    const inner = Object.assign(new SlowDevice(seededRng(5), 512, { maxIoBytes: 64 * KIB }), {
+      lend: async (_offset: number, length: number) => ({
+        bytes: Buffer.alloc(length),
+        giveBack: () => {},
+      }),
+    });
+    const device = new ByteDevice(inner);
+    expect((await device.lend(512, 32 * KIB, IO))?.bytes.length).toBe(32 * KIB);
+    const { sizeBytes } = device.caps;
+    for (const [offset, length] of [
+      [0, 8 * KIB],
+      [1, 32 * KIB],
+      [0, 32 * KIB + 1],
+      [0, 128 * KIB],
+      [sizeBytes - 512, 32 * KIB],
+    ] as const) {
+      expect(device.lend(offset, length, IO), `${length} at ${offset}`).toBeNull();
+    }
+    expect(new ByteDevice(new SlowDevice(seededRng(5), 512)).lend(0, 32 * KIB, IO)).toBeNull();
+  });
+
   test('long requests are split, a few pieces at a time, with the first error told', async () => {
     const inner = new SlowDevice(seededRng(6), 512, { maxIoBytes: 1500 });
     const device = new ByteDevice(inner);

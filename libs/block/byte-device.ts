@@ -1,10 +1,12 @@
 import { IO_BYTES_MAX } from '../core/limits.ts';
+import type { Lent } from '../wire/lent.ts';
 import { DONE, isAligned, isInside } from './checked.ts';
 import {
   type BlockCapabilities,
   type BlockDevice,
   type Extent,
   type IoContext,
+  LEND_BYTES_MIN,
   WriteFlag,
 } from './device.ts';
 import { blockErrors } from './errors.ts';
@@ -81,6 +83,16 @@ export class ByteDevice implements BlockDevice {
     if (!isAligned(offset, length, caps.blockBytes)) return this.#readAround(offset, into, io);
     if (length > caps.maxIoBytes) return this.#readSplit(offset, into, io);
     return this.#device.read(offset, into, io);
+  }
+
+  /** Null as well for what does not pass straight through: `read` does the rest. */
+  lend(offset: number, length: number, io: IoContext): Promise<Lent> | null {
+    if (length < LEND_BYTES_MIN) return null;
+    const device = this.#device;
+    const { caps } = device;
+    if (device.lend === undefined || length > caps.maxIoBytes) return null;
+    if (!isInside(caps, offset, length) || !isAligned(offset, length, caps.blockBytes)) return null;
+    return device.lend(offset, length, io);
   }
 
   write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {

@@ -1,3 +1,5 @@
+import type { Lent } from '../wire/lent.ts';
+
 /**
  * The one interface of everything that moves blocks: an iSCSI LUN, a path in another process, a multipath volume,
  * a cache, a fault filter, a RAM disk. A filter has the same shape plus the device that it stands on.
@@ -64,6 +66,9 @@ export interface Extent {
   readonly zero: boolean;
 }
 
+/** Shorter reads are lent by nobody: they are cheaper to copy. */
+export const LEND_BYTES_MIN = 16 * 1024;
+
 /**
  * All methods reject with an OrionError whose `outcome` says what is known of the effect (core/errors.ts).
  * Offsets and lengths are bytes, multiples of `caps.blockBytes`, inside the device, lengths at most `caps.maxIoBytes`
@@ -75,6 +80,11 @@ export interface BlockDevice {
   readonly caps: BlockCapabilities;
   /** Fills all of `into`. */
   read(offset: number, into: Buffer, io: IoContext): Promise<void>;
+  /**
+   * `read` without a copy, where the bytes come to stand in memory of the device's own. Null, or left out: it has none to
+   * lend for this length, and is to be read.
+   */
+  lend?(offset: number, length: number, io: IoContext): Promise<Lent> | null;
   write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void>;
   /** Everything acknowledged before the call is durable when it resolves. */
   flush(io: IoContext): Promise<void>;

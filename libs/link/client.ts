@@ -34,14 +34,12 @@ import {
   type Hello,
   type HelloReply,
 } from './hello.ts';
-import { GatewayMemory, LINK_MEMORY_BYTES, memoryAt, SHARED_BYTES_MIN } from './memory.ts';
+import { GatewayMemory, LINK_MEMORY_BYTES, memoryAt } from './memory.ts';
+import { dropPayload, NO_PAGE, placePayload, takePayload } from './payload.ts';
 import { PeerWatch } from './peer-watch.ts';
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const NO_BYTES = Buffer.alloc(0);
-
-/** Of a request whose payload goes with its frame. */
-const NO_PAGE = -1;
 
 /** One request on its way. Reused: its place in the table is the frame's tag. */
 export interface LinkRequest {
@@ -52,8 +50,10 @@ export interface LinkRequest {
   flags: number;
   offset: number;
   length: number;
-  /** Payload of a write, destination of a read. */
+  /** Payload of a write, destination of a read that lends nothing. */
   buffer: Buffer | null;
+  /** A read that resolves with a `Lent`. */
+  lends: boolean;
   /** Payload bytes that it costs of the credit, in whichever direction they go. */
   creditBytes: number;
   /** First part of the payload of a compare-and-write. */
@@ -63,7 +63,7 @@ export interface LinkRequest {
   reject: (error: unknown) => void;
 }
 
-interface Pending extends LinkRequest {
+export interface Pending extends LinkRequest {
   /** Batch of the out queue that carries it; 0 while it waits for credit. */
   seq: number;
   /** Where its payload is in the memory that the worker sees too. */
@@ -207,7 +207,7 @@ export class LinkClient implements StreamSink {
     const out = this.#out;
     const { type, handle, incarnation, epoch, offset, length, trace } = request;
     let flags = trace === undefined ? request.flags : request.flags | FLAG_TRACED;
-    const page = this.#place(request);
+    const page = placePayload(this.#memory, request);
     if (page !== NO_PAGE) flags |= FLAG_SHARED;
     pending.page = page;
     const at = out.reserve(trace === undefined ? FRAME_BYTES : FRAME_BYTES + TRACE_BYTES);
@@ -221,15 +221,6 @@ export class LinkClient implements StreamSink {
       if (request.buffer !== null && type !== FrameType.Read) out.append(request.buffer);
     }
     pending.seq = out.seq;
-  }
-
-  /** A place in shared memory for the payload of a read or a write, with what is written in it. */
-  #place({ type, length, buffer }: LinkRequest): number {
-    if (this.#memory === null || length < SHARED_BYTES_MIN) return NO_PAGE;
-    if (type !== FrameType.Read && type !== FrameType.Write) return NO_PAGE;
-    const page = this.#memory.take(length);
-    if (type === FrameType.Write && page !== NO_PAGE) this.#memory.copyIn(page, buffer!);
-    return page;
   }
 
   // ---- StreamSink
@@ -325,21 +316,15 @@ export class LinkClient implements StreamSink {
     this.#freeTags.push(this.#tag);
     this.#creditRequests += 1;
     this.#creditBytes += pending.creditBytes;
-    if (pending.page !== NO_PAGE) this.#takeFrom(pending);
-    if (this.#status !== FrameStatus.Ok) this.#replyError(pending, decodeError(payload));
+    const good = this.#status === FrameStatus.Ok;
+    const read = takePayload(this.#memory, pending, good);
+    if (!good) this.#replyError(pending, decodeError(payload));
     else if (pending.type === FrameType.Extents || pending.type === FrameType.CompareWrite) {
       this.#replyValue(pending, payload);
-    } else pending.resolve(undefined);
+    } else pending.resolve(read);
     while (this.#queue.length > 0 && this.#affordable(this.#queue.peek()!)) {
       this.#transmit(this.#queue.shift()!);
     }
-  }
-
-  /** What was read is copied out at once: only until the next request may the place be relied upon. */
-  #takeFrom({ page, type, buffer }: Pending): void {
-    const memory = this.#memory!;
-    if (type === FrameType.Read && this.#status === FrameStatus.Ok) memory.copyOut(page, buffer!);
-    memory.give(page);
   }
 
   #replyError(pending: Pending, error: OrionError): void {
@@ -418,6 +403,7 @@ export class LinkClient implements StreamSink {
     this.#table = [];
     for (const request of pending) {
       if (request === null) continue;
+      dropPayload(request);
       // A batch that was never handed to the socket has certainly not been seen by the worker.
       const code = request.seq > handedSeq ? 'LINK_NOT_SENT' : 'LINK_LOST';
       request.reject(linkErrors.make(code, { cause, message: cause.message }));

@@ -1,3 +1,7 @@
+import { LEND_BYTES_MIN } from '../block/device.ts';
+import { assert } from '../core/assert.ts';
+import { sharedPool } from '../wire/buffer-pool.ts';
+import { type Lent, pooled } from '../wire/lent.ts';
 import type { Address, Network } from '../wire/network.ts';
 import type { OfferedRegion, SharedMemory, SharedRegion } from '../wire/shared-memory.ts';
 import { Arena, PAGE_BYTES } from './arena.ts';
@@ -6,20 +10,25 @@ import { Arena, PAGE_BYTES } from './arena.ts';
 export const LINK_MEMORY_BYTES = 64 * 1024 * 1024;
 
 /** Shorter payloads go with their frame: one copy more is cheaper than a second place to look at. */
-export const SHARED_BYTES_MIN = 16 * 1024;
+export const SHARED_BYTES_MIN = LEND_BYTES_MIN;
 
 /** The memory that both ends of this address see, if there is such. */
 export function memoryAt(network: Network, address: Address): SharedMemory | null {
   return address.kind === 'unix' ? (network.sharedMemory ?? null) : null;
 }
 
+/** So much of it is lent at a time: clients that are slow to take what they have read leave the rest to others. */
+export const LENT_BYTES_MAX = LINK_MEMORY_BYTES / 2;
+
 /**
- * The gateway's end of the memory of one link: payloads are copied in and out here, and never used in place. So a worker
- * that was given up while it hung may still write there: nobody looks any more, and no buffer of a request is reached.
+ * The gateway's end of the memory of one link. Nothing but payloads of this link is ever in it, and a place is in use until the
+ * worker has answered: a worker that was given up while it hung may still write there, and reaches no buffer of a request that
+ * has gone on over another path. What a worker has answered it does not touch again: that may be used in place.
  */
 export class GatewayMemory {
   readonly #region: OfferedRegion;
   readonly #arena = new Arena(LINK_MEMORY_BYTES);
+  #lentBytes = 0;
   #released = false;
 
   private constructor(region: OfferedRegion) {
@@ -62,11 +71,38 @@ export class GatewayMemory {
     this.#region.bytes.copy(into, 0, at, at + into.length);
   }
 
+  /** What was read, in its place; or a copy, where too much is lent already. */
+  lend(page: number, length: number): Lent {
+    const at = page * PAGE_BYTES;
+    const bytes = this.#region.bytes.subarray(at, at + length);
+    if (this.#lentBytes + length > LENT_BYTES_MAX) {
+      const copy = sharedPool.take(length);
+      bytes.copy(copy);
+      this.give(page);
+      return pooled(sharedPool, copy);
+    }
+    this.#lentBytes += length;
+    let lent = true;
+    const giveBack = (): void => {
+      assert(lent, 'what was lent is given back once');
+      lent = false;
+      this.#lentBytes -= length;
+      this.give(page);
+      this.#letGo();
+    };
+    return { bytes, giveBack };
+  }
+
+  /** The link has ended: no request uses it any more, but what is lent stays what it is. */
   release(): void {
     if (this.#released) return;
     this.#released = true;
     this.#region.settle();
-    this.#region.release();
+    this.#letGo();
+  }
+
+  #letGo(): void {
+    if (this.#released && this.#lentBytes === 0) this.#region.release();
   }
 }
 

@@ -8,8 +8,10 @@ import { isOrionError, type Outcome } from '../core/errors.ts';
 import { LINK_PAYLOAD_BYTES_MAX } from '../core/limits.ts';
 import type { PathAccess } from '../multipath/access.ts';
 import type { PathDevice, UnitAttention } from '../multipath/path.ts';
+import type { Lent } from '../wire/lent.ts';
 import type { LinkClient } from './client.ts';
 import { FrameType } from './frame.ts';
+import { SHARED_BYTES_MIN } from './memory.ts';
 
 export interface LinkPathOptions {
   readonly name: string;
@@ -59,6 +61,16 @@ export class LinkPath implements PathDevice {
       );
     }
     return this.#send(FrameType.Read, offset, into.length, 0, into, io) as Promise<void>;
+  }
+
+  lends(length: number): boolean {
+    const fits = length >= SHARED_BYTES_MIN && length <= LINK_PAYLOAD_BYTES_MAX;
+    return fits && this.#link.sharesMemory;
+  }
+
+  lend(offset: number, length: number, io: IoContext): Promise<Lent> | null {
+    if (!this.lends(length)) return null;
+    return this.#send(FrameType.Read, offset, length, 0, null, io, null, true) as Promise<Lent>;
   }
 
   write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {
@@ -121,6 +133,7 @@ export class LinkPath implements PathDevice {
     buffer: Buffer | null,
     io: IoContext,
     expected: Buffer | null = null,
+    lends = false,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.#link.send({
@@ -133,8 +146,9 @@ export class LinkPath implements PathDevice {
         length,
         buffer,
         expected,
+        lends,
         trace: io.trace,
-        creditBytes: buffer === null ? 0 : length,
+        creditBytes: buffer === null && !lends ? 0 : length,
         resolve,
         reject,
       });

@@ -4,7 +4,7 @@ import { seededRng, systemRng } from '../core/rng.ts';
 import { MemoryNetwork } from '../testkit/memory-network.ts';
 import { ScriptedPath } from '../testkit/scripted-path.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
-import { BufferPool } from '../wire/buffer-pool.ts';
+import { BufferPool, sharedPool } from '../wire/buffer-pool.ts';
 import type { Address, Network } from '../wire/network.ts';
 import { nodeSharedMemory } from '../wire/node-shared-memory.ts';
 import type { SharedMemory } from '../wire/shared-memory.ts';
@@ -197,6 +197,135 @@ describe('on one machine', () => {
     expect(events.join()).toContain('of shared memory');
     region.settle();
     region.release();
+  });
+});
+
+describe('what is read to be lent', () => {
+  const lend = (path: LinkPath, bytes: number) => path.lend(0, bytes, NO_DEADLINE)!;
+
+  /** Answers all reads that are waiting, each with other bytes. */
+  const answer = (fill = 1): void => {
+    for (const op of device.ops.splice(0)) {
+      op.buffer.fill(fill++);
+      op.resolve();
+    }
+  };
+
+  test('stands where the worker has put it, until it is given back', async () => {
+    const { path } = await connect();
+    const first = lend(path, 64 * KIB);
+    await clock.advance(5);
+    const place = device.ops[0]!.buffer;
+    answer(7);
+    const lent = await during(first);
+    expect(isShared(lent.bytes)).toBe(true);
+    expect(lent.bytes.equals(Buffer.alloc(64 * KIB, 7))).toBe(true);
+    const second = lend(path, 64 * KIB);
+    await clock.advance(5);
+    expect(device.ops[0]!.buffer.byteOffset).not.toBe(place.byteOffset);
+    answer(8);
+    (await during(second)).giveBack();
+    expect(lent.bytes.equals(Buffer.alloc(64 * KIB, 7))).toBe(true);
+    lent.giveBack();
+    expect(() => lent.giveBack()).toThrow('once');
+    const third = lend(path, 64 * KIB);
+    await clock.advance(5);
+    expect(device.ops[0]!.buffer.byteOffset).toBe(place.byteOffset);
+    answer();
+    (await during(third)).giveBack();
+  });
+
+  test('is not lent when it is short, or longer than a frame, or there is no such memory', async () => {
+    const { path } = await connect();
+    expect(path.lend(0, 8 * KIB, NO_DEADLINE)).toBeNull();
+    expect(path.lend(0, 2048 * KIB, NO_DEADLINE)).toBeNull();
+    expect(path.lends(1024 * KIB)).toBe(true);
+    const { path: bare } = await connect(null);
+    expect(bare.lends(64 * KIB)).toBe(false);
+    expect(bare.lend(0, 64 * KIB, NO_DEADLINE)).toBeNull();
+  });
+
+  test('stays what it is when the link ends, and the memory goes with the last of it', async () => {
+    let released = 0;
+    const watched: SharedMemory = {
+      open: shared.open.bind(shared),
+      offer: (bytes) => {
+        const region = shared.offer(bytes);
+        const release = (): void => {
+          released += 1;
+          region.release();
+        };
+        return { ...region, release };
+      },
+    };
+    const { client, path } = await connect(watched);
+    const reads = [lend(path, 64 * KIB), lend(path, 1024 * KIB), lend(path, 64 * KIB)];
+    await clock.advance(5);
+    const late = device.ops.pop()!;
+    answer(3);
+    const [one, two] = await during(Promise.all(reads.slice(0, 2)));
+    client.close();
+    await expect(during(reads[2]!)).rejects.toMatchObject({ outcome: 'unknown' });
+    late.buffer.fill(9); // in the hands of a worker that was given up, and has not answered it
+    late.resolve();
+    await clock.advance(5);
+    expect(one!.bytes.equals(Buffer.alloc(64 * KIB, 3))).toBe(true);
+    expect(two!.bytes.equals(Buffer.alloc(1024 * KIB, 4))).toBe(true);
+    expect(released).toBe(0);
+    one!.giveBack();
+    expect(released).toBe(0);
+    two!.giveBack();
+    expect(released).toBe(1);
+  });
+
+  test('is copied where so much is lent already that others would find no place', async () => {
+    const { path } = await connect();
+    const before = sharedPool.takenBytes;
+    const reads = Array.from({ length: 34 }, () => lend(path, 1024 * KIB));
+    await clock.runUntil(() => device.ops.length === 34, 5_000);
+    answer();
+    const lent = await during(Promise.all(reads));
+    expect(lent.filter(({ bytes }) => isShared(bytes))).toHaveLength(32);
+    lent.forEach(({ bytes, giveBack }, i) => {
+      expect(bytes.equals(Buffer.alloc(1024 * KIB, i + 1))).toBe(true);
+      giveBack();
+    });
+    expect(sharedPool.takenBytes).toBe(before);
+  });
+
+  test('comes over the socket where it finds no place, and an error costs no buffer', async () => {
+    const { path } = await connect();
+    const before = sharedPool.takenBytes;
+    const bytes = 64 * KIB + 512;
+    const reads = Array.from({ length: 300 }, () => lend(path, bytes));
+    await clock.runUntil(() => device.ops.length === 300, 5_000);
+    const [first, ...rest] = device.ops.splice(0).reverse();
+    expect(isShared(first!.buffer)).toBe(false);
+    expect(rest.filter(({ buffer }) => isShared(buffer))).toHaveLength(256);
+    first!.reject(new Error('scripted'));
+    for (const op of rest) {
+      op.buffer.fill(6);
+      op.resolve();
+    }
+    await expect(during(reads.pop()!)).rejects.toThrow();
+    for (const lent of await during(Promise.all(reads))) {
+      expect(lent.bytes.equals(Buffer.alloc(bytes, 6))).toBe(true);
+      lent.giveBack();
+    }
+    expect(sharedPool.takenBytes).toBe(before);
+  });
+
+  test('costs no buffer when the link ends first', async () => {
+    const { client, path } = await connect();
+    const before = sharedPool.takenBytes;
+    const reads = Array.from({ length: 300 }, () => lend(path, 64 * KIB + 512));
+    await clock.runUntil(() => device.ops.length === 300, 5_000);
+    client.close();
+    const settled = await during(Promise.allSettled(reads));
+    expect(settled.every(({ status }) => status === 'rejected')).toBe(true);
+    for (const { resolve } of device.ops.splice(0)) resolve();
+    await clock.advance(5);
+    expect(sharedPool.takenBytes).toBe(before);
   });
 });
 

@@ -4,6 +4,11 @@ import { FlushGuard, type FlushMark } from './flush-guard.ts';
 import { ASC_POWER_ON_OR_RESET, PathState, type UnitAttention } from './path.ts';
 import { NO_RESET, type PathEntry } from './path-entry.ts';
 
+/** Why acknowledged writes may be gone. */
+export const NO_WITNESS = 'no path was left that would know of a restart of the target';
+export const ACKNOWLEDGED_LATE =
+  'a write was acknowledged when its path was lost, or its unit reset, already';
+
 /**
  * Says whether the cache of the target may have been lost under acknowledged writes (failover.md I5).
  *

@@ -2,7 +2,8 @@ import type { BlockCapabilities, BlockDevice, Extent, IoContext } from '../block
 import { assert } from '../core/assert.ts';
 import { type Clock, every, type Timer } from '../core/clock.ts';
 import { isOrionError } from '../core/errors.ts';
-import { CacheWatch } from './cache-watch.ts';
+import type { Lent } from '../wire/lent.ts';
+import { ACKNOWLEDGED_LATE, CacheWatch, NO_WITNESS } from './cache-watch.ts';
 import { COMPARED_EQUAL, resolveCompareAndWrite } from './compare-outcome.ts';
 import { Failures } from './failures.ts';
 import type { MultipathCounters, MultipathOptions, PathEventKind } from './options.ts';
@@ -16,10 +17,6 @@ import { WaitingRoom } from './waiting-room.ts';
 
 /** A lost path answers all that was outstanding on it at once; this long is only ever used up by a bug. */
 const LOST_DRAIN_MS = 30_000;
-
-const NO_WITNESS = 'no path was left that would know of a restart of the target';
-const ACKNOWLEDGED_LATE =
-  'a write was acknowledged when its path was lost, or its unit reset, already';
 
 /** How often time limits of waiting requests and idle paths are looked at. */
 const TICK_MS = 250;
@@ -72,6 +69,13 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     request.buffer = into;
     this.dispatch(request);
     return request.promise as Promise<void>;
+  }
+
+  lend(offset: number, length: number, io: IoContext): Promise<Lent> | null {
+    if (!this.#paths.usable.some(({ device }) => device.lends?.(length) === true)) return null;
+    const request = new IoRequest(this, RequestKind.Lend, offset, length, 0, io);
+    this.dispatch(request);
+    return request.promise as Promise<Lent>;
   }
 
   write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {
@@ -132,8 +136,6 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
     }
     await Promise.all(this.#paths.all().map((entry) => entry.device.close()));
   }
-
-  // ---- the map, for the owner of the volume
 
   get paths(): readonly PathEntry[] {
     return this.#paths.all();
@@ -303,9 +305,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
       case 'final':
         return this.#finish(request, error);
       case 'not-executed':
-        return this.#retry(request, path);
       case 'terminated':
-        return this.#retry(request, path, error);
+        return this.#retry(request, path, outcome === 'terminated' ? error : undefined);
       case 'unknown':
         this.#lose(path, error instanceof Error ? error : new Error(String(error)));
         if (!request.changes) return this.#retry(request, path);
@@ -354,8 +355,8 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
 
   #wait(request: IoRequest): void {
     request.giveUpMs = this.#giveUpMs(request);
-    if (this.#room.enter(request)) return;
-    this.#finish(request, this.#failures.queueFull(this.#room.bytes));
+    const entered = this.#room.enter(request);
+    if (!entered) this.#finish(request, this.#failures.queueFull(this.#room.bytes));
   }
 
   /** Answers with an error; nothing of the request can happen any more. */

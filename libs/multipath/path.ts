@@ -11,6 +11,8 @@ import type { PathAccess } from './access.ts';
 export interface PathDevice extends BlockDevice {
   /** How well the unit can be used over it now; left out where the device does not tell. Changes come as attentions. */
   readonly access?: PathAccess;
+  /** Whether `lend` would, for this length. */
+  lends?(length: number): boolean;
   /** Asks the logical unit itself (TEST UNIT READY), not the transport alone. */
   probe(io: IoContext): Promise<void>;
   /** Called once when the way is lost, with the first cause. Called at once when it is lost already. */

@@ -1,21 +1,32 @@
 import type { IoContext } from '../block/device.ts';
 import { type OpenSpan, openSpan, type SpanAttributes } from '../core/trace-channels.ts';
+import type { Lent } from '../wire/lent.ts';
 import type { PathDevice } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
 import type { RangeHolder } from './range-lock.ts';
 
 export const RequestKind = {
   Read: 0,
-  Extents: 1,
-  Flush: 2,
-  Write: 3,
-  Trim: 4,
-  Zeroes: 5,
-  CompareAndWrite: 6,
+  Lend: 1,
+  Extents: 2,
+  Flush: 3,
+  Write: 4,
+  Trim: 5,
+  Zeroes: 6,
+  CompareAndWrite: 7,
 } as const;
 export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind];
 
-const KIND_NAMES = ['read', 'extents', 'flush', 'write', 'trim', 'zero', 'compare-and-write'];
+const KIND_NAMES = [
+  'read',
+  'read',
+  'extents',
+  'flush',
+  'write',
+  'trim',
+  'zero',
+  'compare-and-write',
+];
 
 /** Pause before an attempt that the target turned away (busy, becoming ready) is repeated; doubles to the maximum. */
 const RETRY_PAUSE_MS_MIN = 10;
@@ -23,7 +34,15 @@ const RETRY_PAUSE_MS_MAX = 1_000;
 
 const NO_BUFFER = Buffer.alloc(0);
 
-/** What the device resolved with: nothing, extents, or the place of a miscompare. */
+/** A read that began on a path which lends may go on over one that does not. */
+function lendOf(device: PathDevice, offset: number, length: number, io: IoContext): Promise<Lent> {
+  const lent = device.lend?.(offset, length, io) ?? null;
+  if (lent !== null) return lent;
+  const bytes = Buffer.allocUnsafeSlow(length);
+  return device.read(offset, bytes, io).then(() => ({ bytes, giveBack: () => {} }));
+}
+
+/** What the device resolved with: nothing, memory that it lends, extents, or the place of a miscompare. */
 export type RequestResult = unknown;
 
 /** Who carries requests out; the device behind a request's callbacks. */
@@ -107,6 +126,8 @@ export class IoRequest implements RangeHolder {
     switch (this.kind) {
       case RequestKind.Read:
         return device.read(offset, buffer, io);
+      case RequestKind.Lend:
+        return lendOf(device, offset, length, io);
       case RequestKind.Write:
         return device.write(offset, buffer, flags, io);
       case RequestKind.Flush:

@@ -7,10 +7,13 @@ import { tempDir } from '../testkit/tmp.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import { waitFor } from '../testkit/wait.ts';
 import { BufferPool } from '../wire/buffer-pool.ts';
+import type { Lent } from '../wire/lent.ts';
 import type { Address } from '../wire/network.ts';
 import { nodeNetwork } from '../wire/node-network.ts';
 import { NbdClient, nbdErrno } from './client.ts';
+import { NbdCmd, SIMPLE_REPLY_BYTES } from './constants.ts';
 import type { NbdExport } from './export.ts';
+import { RawPeer, rawRequest } from './rows/raw-peer.ts';
 import { NbdServer, type NbdServerOptions } from './server.ts';
 
 const KIB = 1024;
@@ -34,6 +37,25 @@ class WatchedDevice extends MemoryDevice {
   }
 }
 
+/** Lends what is read of it. */
+class LendingDevice extends WatchedDevice {
+  lentBytes = 0;
+  lent = 0;
+
+  lend(offset: number, length: number, io: IoContext): Promise<Lent> {
+    const bytes = Buffer.alloc(length);
+    return this.read(offset, bytes, io).then(() => {
+      this.lent += 1;
+      this.lentBytes += length;
+      const giveBack = (): void => {
+        bytes.fill(0xdd);
+        this.lentBytes -= length;
+      };
+      return { bytes, giveBack };
+    });
+  }
+}
+
 const pool = new BufferPool({ checkOwnership: true });
 const dir = tempDir('run');
 const content = Buffer.alloc(SIZE_BYTES);
@@ -42,6 +64,7 @@ for (let at = 0; at < SIZE_BYTES; at += 4) content.writeUInt32LE(rng.u32(), at);
 let counter = 0;
 let device: WatchedDevice;
 let server: NbdServer;
+let address: Address;
 let client: NbdClient;
 
 async function start(options: Partial<NbdServerOptions> = {}): Promise<void> {
@@ -53,7 +76,7 @@ async function start(options: Partial<NbdServerOptions> = {}): Promise<void> {
     exports: { list: () => [exp], find: () => exp },
     ...options,
   });
-  const address: Address = { kind: 'unix', path: dir.file(`${counter++}.sock`) };
+  address = { kind: 'unix', path: dir.file(`${counter++}.sock`) };
   await server.listen(address);
   client = await NbdClient.connect({ network: nodeNetwork, address });
 }
@@ -164,5 +187,92 @@ describe('reads that arrive together', () => {
       await waitFor('all connections gone', () => server.connections().length === 0);
       expect(pool.takenBytes).toBe(0);
     }
+  });
+});
+
+describe('reads of a device that lends', () => {
+  let lender: LendingDevice;
+
+  beforeEach(async () => {
+    lender = new LendingDevice({ name: 'lender', sizeBytes: SIZE_BYTES });
+    await lender.write(0, content, 0, { deadlineMs: Number.POSITIVE_INFINITY, client: 'test' });
+    device = lender;
+  });
+
+  afterEach(() => expect(lender.lentBytes, 'all was given back').toBe(0));
+
+  test('are answered from where they stand, which is given back when the client has them', async () => {
+    await start();
+    await readAll(Array.from({ length: 10 }, (_, i) => [i * 64 * KIB, 64 * KIB] as const));
+    await readAll([[1024 * KIB, 1024 * KIB]]);
+    expect(lender.lent).toBe(4);
+    await waitFor('all of it to be given back', () => lender.lentBytes === 0);
+  });
+
+  test('are copied when they are short', async () => {
+    await start();
+    await readAll([[0, 4 * KIB]]);
+    expect(lender.lent).toBe(0);
+  });
+
+  test('fail one by one', async () => {
+    await start();
+    lender.badAt = 70 * KIB;
+    await expect(client.read(64 * KIB, 64 * KIB)).rejects.toThrow();
+    expect(lender.reads).toHaveLength(1);
+    const both = await Promise.allSettled([
+      client.read(0, 64 * KIB),
+      client.read(64 * KIB, 64 * KIB),
+    ]);
+    expect(both.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+  });
+
+  test('are given back when the client has left', async () => {
+    await start();
+    lender.held = [];
+    const reading = Promise.allSettled([client.read(0, 64 * KIB)]);
+    await waitFor('the read is under way', () => lender.held!.length === 1);
+    client.destroy();
+    await reading;
+    await waitFor('its end is noticed', () =>
+      server.connections().every((connection) => connection.phase === 'settling'),
+    );
+    for (const go of lender.held.splice(0)) go();
+    await waitFor('all connections gone', () => server.connections().length === 0);
+    expect(lender.lent).toBe(1);
+  });
+
+  test('stay what they are for a client that is slow to take them', async () => {
+    await start();
+    const slow = await RawPeer.connect(address);
+    await slow.go('vol');
+    slow.stream.pause();
+    const requests = Array.from({ length: 16 }, (_, i) =>
+      rawRequest({ command: NbdCmd.Read, offset: i * 256 * KIB, length: 256 * KIB }),
+    );
+    slow.send(...requests);
+    await waitFor('the server to have read them', () => lender.lentBytes >= 2048 * KIB);
+    slow.stream.resume();
+    const bytes = await slow.take(requests.length * (SIMPLE_REPLY_BYTES + 256 * KIB));
+    for (let i = 0; i < requests.length; i++) {
+      const at = i * (SIMPLE_REPLY_BYTES + 256 * KIB) + SIMPLE_REPLY_BYTES;
+      const wanted = content.subarray(i * 256 * KIB, (i + 1) * 256 * KIB);
+      expect(bytes.subarray(at, at + 256 * KIB).equals(wanted)).toBe(true);
+    }
+    slow.leave();
+    await waitFor('all of it to be given back', () => lender.lentBytes === 0);
+  });
+
+  test('are given back when a client leaves that did not take them', async () => {
+    await start();
+    const slow = await RawPeer.connect(address);
+    await slow.go('vol');
+    slow.stream.pause();
+    for (let i = 0; i < 16; i++) {
+      slow.send(rawRequest({ command: NbdCmd.Read, offset: i * 256 * KIB, length: 256 * KIB }));
+    }
+    await waitFor('the server to have read them', () => lender.lentBytes >= 2048 * KIB);
+    slow.leave();
+    await waitFor('all of it to be given back', () => lender.lentBytes === 0);
   });
 });

@@ -1,5 +1,6 @@
 import { type IoContext, WriteFlag } from '../block/device.ts';
 import { isOrionError } from '../core/errors.ts';
+import type { Lent } from '../wire/lent.ts';
 import {
   CmdFlag,
   Magic,
@@ -9,7 +10,7 @@ import {
   REQUEST_BYTES,
   SIMPLE_REPLY_BYTES,
 } from './constants.ts';
-import { ReadRun } from './read-run.ts';
+import { ReadRun, readPooled } from './read-run.ts';
 import { NbdRequest, refuse, replyError } from './request.ts';
 import { countRequest } from './stats.ts';
 import type { RequestFailure, TransmissionOptions } from './transmission-options.ts';
@@ -280,42 +281,42 @@ export class Transmission {
 
   #submitRun(): void {
     const run = this.#run;
-    if (run.single !== null) {
+    const { device, io, pool } = this.#o;
+    const { offset, bytes } = run;
+    const lent = device.lend(offset, bytes, io);
+    if (lent === null && run.single !== null) {
       const request = run.single;
       run.clear();
-      return this.#start(request, this.#o.io);
+      return this.#start(request, io);
     }
-    const { device, io, pool } = this.#o;
-    const into = pool.take(run.bytes);
-    const { offset } = run;
     const requests = run.takeAll();
-    device.read(offset, into, io).then(
-      () => this.#readTogether(requests, into),
-      () => this.#readEach(requests, into),
+    (lent ?? readPooled(device, offset, pool.take(bytes), pool, io)).then(
+      (read) => this.#readTogether(requests, read),
+      (error) => this.#readEach(requests, error),
     );
   }
 
-  #readTogether(requests: readonly NbdRequest[], into: Buffer): void {
-    const { out, pool } = this.#o;
+  #readTogether(requests: readonly NbdRequest[], read: Lent): void {
+    const { out } = this.#o;
     const wanted = this.#state !== 'closed';
     let at = 0;
     for (const request of requests) {
       this.#countRead(request);
       if (!wanted) continue;
       this.#reply(request, NbdErr.OK);
-      out.append(into.subarray(at, at + request.length));
+      out.append(read.bytes.subarray(at, at + request.length));
       at += request.length;
     }
-    if (wanted) out.own(into);
-    else pool.give(into);
+    if (wanted) out.borrow(read);
+    else read.giveBack();
     for (const request of requests) this.#forget(request);
   }
 
   /** Some of it cannot be read: each request is to get what is true of it. */
-  #readEach(requests: readonly NbdRequest[], into: Buffer): void {
-    this.#o.pool.give(into);
+  #readEach(requests: readonly NbdRequest[], error: unknown): void {
     for (const request of requests) {
       if (this.#state === 'closed') this.#forget(request);
+      else if (requests.length === 1) this.#failed(request, error);
       else this.#start(request, this.#o.io);
     }
   }

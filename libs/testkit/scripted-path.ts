@@ -2,6 +2,7 @@ import type { BlockCapabilities, Extent, IoContext } from '../block/device.ts';
 import { OrionError, type Outcome } from '../core/errors.ts';
 import type { PathAccess } from '../multipath/access.ts';
 import type { PathDevice, UnitAttention } from '../multipath/path.ts';
+import type { Lent } from '../wire/lent.ts';
 
 export interface ScriptedOp {
   readonly kind: 'read' | 'write' | 'flush' | 'trim' | 'zeroes' | 'caw' | 'extents' | 'probe';
@@ -23,6 +24,9 @@ export class ScriptedPath implements PathDevice {
   readonly name: string;
   readonly caps: BlockCapabilities;
   access?: PathAccess;
+  /** What is read may be lent, and `lentBytes` of it are. */
+  lending = false;
+  lentBytes = 0;
   readonly ops: ScriptedOp[] = [];
   #lost: ((cause: Error) => void)[] = [];
   #attention: ((attention: UnitAttention) => void)[] = [];
@@ -86,6 +90,22 @@ export class ScriptedPath implements PathDevice {
 
   read(offset: number, into: Buffer, _io: IoContext): Promise<void> {
     return this.#op('read', offset, into.length, into) as Promise<void>;
+  }
+
+  lends(): boolean {
+    return this.lending;
+  }
+
+  lend(offset: number, length: number, _io: IoContext): Promise<Lent> | null {
+    if (!this.lending) return null;
+    const bytes = Buffer.alloc(length);
+    const giveBack = (): void => {
+      this.lentBytes -= length;
+    };
+    return this.#op('read', offset, length, bytes).then(() => {
+      this.lentBytes += length;
+      return { bytes, giveBack };
+    });
   }
 
   write(offset: number, from: Buffer, _flags: number, _io: IoContext): Promise<void> {

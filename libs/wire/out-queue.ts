@@ -1,5 +1,6 @@
 import { assert } from '../core/assert.ts';
 import type { BufferPool } from './buffer-pool.ts';
+import type { Lent } from './lent.ts';
 import type { ByteStream } from './network.ts';
 
 const SLAB_BYTES = 64 * 1024;
@@ -20,6 +21,8 @@ interface Batch {
   slabs: Slab[];
   /** Buffers to give back to `pool` when the batch has left. */
   owned: Buffer[];
+  /** To be given back then as well. */
+  lent: Lent[];
   /** Sequence number of the batch; `flushedSeq` reaches it when all its memory is free. */
   seq: number;
 }
@@ -47,7 +50,7 @@ export class OutQueue {
     this.#stream = stream;
     this.#pool = pool;
     this.#slab = { buffer: Buffer.allocUnsafeSlow(SLAB_BYTES), users: 1 };
-    this.#batch = { chunks: [], slabs: [], owned: [], seq: 1 };
+    this.#batch = { chunks: [], slabs: [], owned: [], lent: [], seq: 1 };
   }
 
   /** Bytes queued here or handed to the stream and not yet sent. */
@@ -111,13 +114,13 @@ export class OutQueue {
       return;
     }
     this.append(bytes);
-    this.own(bytes);
+    this.#batch.owned.push(bytes);
   }
 
-  /** Gives a pooled buffer back when the batch that is being filled, which has parts of it, has left. */
-  own(buffer: Buffer): void {
-    assert(this.#pendingBytes > 0, 'a batch that owns a buffer has something of it');
-    this.#batch.owned.push(buffer);
+  /** Gives back what the batch that is being filled has parts of, when it has left. */
+  borrow(lent: Lent): void {
+    assert(this.#pendingBytes > 0, 'a batch that borrows has something of it');
+    this.#batch.lent.push(lent);
   }
 
   #copy(bytes: Uint8Array): void {
@@ -139,24 +142,30 @@ export class OutQueue {
     this.#cutSlab();
     const batch = this.#batch;
     const bytes = this.#pendingBytes;
-    this.#batch = { chunks: [], slabs: [], owned: [], seq: batch.seq + 1 };
+    this.#batch = { chunks: [], slabs: [], owned: [], lent: [], seq: batch.seq + 1 };
     this.#pendingBytes = 0;
     this.#inFlightBytes += bytes;
     this.#stream.writev(batch.chunks, () => {
       this.#inFlightBytes -= bytes;
       this.#flushedSeq = batch.seq;
       for (const slab of batch.slabs) this.#dropSlab(slab);
-      for (const buffer of batch.owned) this.#pool!.give(buffer);
+      this.#giveBack(batch);
       this.#onRelease?.();
     });
+  }
+
+  #giveBack({ owned, lent }: Batch): void {
+    for (const buffer of owned) this.#pool!.give(buffer);
+    for (const loan of lent) loan.giveBack();
   }
 
   /** The stream is gone: what is queued will not be sent, and its memory is free. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const buffer of this.#batch.owned) this.#pool!.give(buffer);
+    this.#giveBack(this.#batch);
     this.#batch.owned = [];
+    this.#batch.lent = [];
     this.#batch.chunks = [];
     this.#pendingBytes = 0;
     this.#slabStart = this.#slabAt;

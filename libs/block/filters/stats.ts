@@ -64,6 +64,10 @@ export function statsFilter(next: BlockDevice, options: StatsOptions): StatsDevi
     counters,
     read: (offset: number, into: Buffer, io: IoContext) =>
       count(counters.read, into.length, next.read(offset, into, io)),
+    lend: (offset: number, length: number, io: IoContext) => {
+      const lent = next.lend?.(offset, length, io) ?? null;
+      return lent === null ? null : count(counters.read, length, lent);
+    },
     write: (offset: number, from: Buffer, flags: number, io: IoContext) =>
       count(counters.write, from.length, next.write(offset, from, flags, io)),
     flush: (io: IoContext) => count(counters.flush, 0, next.flush(io)),

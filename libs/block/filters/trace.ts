@@ -46,6 +46,9 @@ export function traceFilter(next: BlockDevice, options: TraceOptions): BlockDevi
       io.trace === undefined
         ? next.read(offset, into, io)
         : traced('read', offset, into.length, io, (inner) => next.read(offset, into, inner)),
+    // What is traced is read.
+    lend: (offset, length, io) =>
+      io.trace === undefined ? (next.lend?.(offset, length, io) ?? null) : null,
     write: (offset, from, flags, io) =>
       io.trace === undefined
         ? next.write(offset, from, flags, io)

@@ -24,9 +24,10 @@ function startNode(embedded: boolean): void {
     await target.tgtadm('--op', 'update', ...unit, '--params', 'thin_provisioning=1');
     const { portals, targetName } = target;
     orion = await startOrion({ portals, targetName, embedded });
-    await waitFor('both paths', async () => {
-      const { paths } = await orion.status();
-      return paths.filter(({ state }) => state === 'ready').length === 2;
+    // A worker that started late gets its share some seconds after that.
+    await waitFor('both paths, each in a worker of its own', async () => {
+      const ready = (await orion.status()).paths.filter(({ state }) => state === 'ready');
+      return new Set(ready.map(({ worker }) => worker)).size === 2;
     });
   });
 

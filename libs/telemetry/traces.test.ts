@@ -133,6 +133,34 @@ describe('tracing', () => {
     expect(hours).toBeCloseTo(1, 3);
   });
 
+  test('no span begins before the one that it is a part of when the process is interrupted between its two clocks', async () => {
+    const time = { nowMs: 1000, reads: 0 };
+    const clock: Clock = {
+      ...systemClock,
+      nowMs: () => {
+        // Every third look at the clock comes five milliseconds late.
+        if (++time.reads % 3 === 0) time.nowMs += 5;
+        return time.nowMs;
+      },
+      wallMs: () => Math.floor(WALL_MS + time.nowMs),
+    };
+    const own = startTracing({ endpoint: collector.endpoint, service: 'w', clock });
+    for (let i = 0; i < 20; i++) {
+      const root = createSampler(1, seededRng(i)).sample()!;
+      const startMs = time.nowMs;
+      const whole = new OpenSpan(`whole ${i}`, { ...root, parentSpanId: '' }, startMs);
+      openSpan(`part ${i}`, whole, startMs + 0.01).end(startMs + 0.5);
+      whole.end(startMs + 1);
+      time.nowMs += 3;
+    }
+    await own.close();
+    const startOf = (name: string) =>
+      BigInt(collector.spans.find((span) => span.name === name)!.startTimeUnixNano);
+    for (let i = 0; i < 20; i++) {
+      expect(Number(startOf(`part ${i}`) - startOf(`whole ${i}`)) / 1e6).toBeCloseTo(0.01, 2);
+    }
+  });
+
   test('a collector that refuses or is away costs nothing but the spans', async () => {
     collector.refuse();
     new OpenSpan('x', { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), parentSpanId: '' }, 1).end(

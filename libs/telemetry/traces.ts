@@ -21,6 +21,10 @@ const EXPORT_TIMEOUT_MS = 10_000;
 /** How far the dates of spans may be from the wall clock: more than its own step of 1 ms. */
 const WALL_DRIFT_MS_MAX = 2;
 
+/** Two clocks that are read further apart, as the process was interrupted in between, say nothing about each other. */
+const READ_MS_MAX = 0.25;
+const FIRST_LOOKS = 8;
+
 export interface TracingOptions {
   /** Base URL of an OTLP collector, "http://127.0.0.1:4318". Empty: tracing is off. */
   readonly endpoint: string;
@@ -85,12 +89,22 @@ export function startTracing(options: TracingOptions): Tracing {
  * wall clock has been set, or has drifted.
  */
 function followWall(clock: Clock): () => number {
-  let keptMs = clock.wallMs() - clock.nowMs();
+  let kept = readWall(clock);
+  for (let i = 1; i < FIRST_LOOKS && kept.readMs > READ_MS_MAX; i++) kept = readWall(clock);
   return () => {
-    const offsetMs = clock.wallMs() - clock.nowMs();
-    if (Math.abs(offsetMs - keptMs) > WALL_DRIFT_MS_MAX) keptMs = offsetMs;
-    return keptMs;
+    const read = readWall(clock);
+    const sure = read.readMs <= READ_MS_MAX;
+    if (sure && Math.abs(read.offsetMs - kept.offsetMs) > WALL_DRIFT_MS_MAX) kept = read;
+    return kept.offsetMs;
   };
+}
+
+/** `readMs`: how long that took, by which it may be wrong. */
+function readWall(clock: Clock): { readonly offsetMs: number; readonly readMs: number } {
+  const beforeMs = clock.nowMs();
+  const wallMs = clock.wallMs();
+  const afterMs = clock.nowMs();
+  return { offsetMs: wallMs - afterMs, readMs: afterMs - beforeMs };
 }
 
 function tracesUrl(endpoint: string): string {

@@ -2,6 +2,7 @@ import { assert } from '../core/assert.ts';
 import { IscsiLun } from './lun.ts';
 import { learnLun } from './lun-facts.ts';
 import type { IscsiSession } from './session.ts';
+import { UnsizedLun } from './unsized-lun.ts';
 
 export interface AttachOptions {
   readonly deadlineMs?: number;
@@ -21,7 +22,8 @@ export async function attachLun(
 ): Promise<IscsiLun> {
   assert(lun.length === 8, 'a LUN has 8 bytes');
   const facts = await learnLun(session, lun, options);
-  const device = new IscsiLun(session, Buffer.from(lun), facts);
+  const Kind = facts.unsized === true ? UnsizedLun : IscsiLun;
+  const device = new Kind(session, Buffer.from(lun), facts);
   const { reservationKey } = options;
   if (reservationKey !== undefined) await device.reservations.register(reservationKey);
   return device;

@@ -3,11 +3,12 @@ import { NO_DEADLINE } from '../block/device.ts';
 import { isOrionError } from '../core/errors.ts';
 import { AccessState } from '../multipath/access.ts';
 import { ScsiOp } from '../scsi/opcodes.ts';
-import { buildSense } from '../scsi/sense.ts';
+import { buildSense, parseSense } from '../scsi/sense.ts';
 import type { IscsiLun } from './lun.ts';
 import { attachLun } from './lun-attach.ts';
 import { Opcode } from './pdu/opcodes.ts';
 import { LUN, type Rig, rig } from './testing/fake-session.ts';
+import { settle } from './testing/fake-target.ts';
 import { FakeUnit } from './testing/fake-unit.ts';
 
 async function disk(setUp: (unit: FakeUnit) => void = () => {}): Promise<{
@@ -330,6 +331,61 @@ describe('a unit with access states', () => {
       unit.closed = null;
       await lun.probe(NO_DEADLINE).catch(() => {});
       expect(r.session.cause).toMatchObject({ code: 'SCSI_PATH_STANDBY' });
+    },
+  );
+
+  test('that has not told its size takes no I/O, and no flush over it says anything', async () => {
+    const { r, unit, attachUnsized } = await disk((u) => {
+      u.tpgs = 1;
+      u.aluaState = 3;
+      u.closed = buildSense(2, 4, 0x0c);
+    });
+    const lun = await attachUnsized();
+    unit.ops.length = 0;
+    const block = Buffer.alloc(512);
+    for (const io of [
+      lun.read(0, block, NO_DEADLINE),
+      lun.write(0, block, 0, NO_DEADLINE),
+      lun.flush(NO_DEADLINE),
+      lun.trim(0, 512, 0, NO_DEADLINE),
+      lun.writeZeroes(0, 512, 0, NO_DEADLINE),
+      lun.extents(0, 512, NO_DEADLINE),
+      lun.compareAndWrite(0, block, block, NO_DEADLINE),
+      lun.copyTo(lun, 0, 512, 512, NO_DEADLINE),
+    ]) {
+      await expect(io).rejects.toMatchObject({
+        code: 'SCSI_PATH_STANDBY',
+        outcome: 'not-executed',
+      });
+    }
+    expect(unit.ops).toEqual([]);
+    expect(r.session.cause).toBeNull();
+  });
+
+  test.each([
+    ['its capacity has changed', buildSense(6, 0x2a, 9)],
+    ['its medium may have changed', buildSense(6, 0x28, 0)],
+    ['its mode parameters have changed', buildSense(6, 0x2a, 1)],
+  ])(
+    'that says, as its port opens, that %s is attached anew before anybody hears that it serves',
+    async (_, sense) => {
+      const { r, unit, attachUnsized } = await disk((u) => {
+        u.tpgs = 1;
+        u.aluaState = 3;
+        u.closed = buildSense(2, 4, 0x0c);
+      });
+      const lun = await attachUnsized();
+      const heard: unknown[] = [];
+      lun.onUnitAttention(({ access, sizeBytes }) => heard.push(access ?? sizeBytes));
+      unit.closed = null;
+      unit.aluaState = 0;
+      lun.notice(parseSense(sense)!);
+      await settle();
+      expect(lun.caps.sizeBytes).toBe(0);
+      await lun.probe(NO_DEADLINE).catch(() => {});
+      expect(r.session.cause).toMatchObject({ code: 'SCSI_PATH_STANDBY' });
+      expect(lun.caps.sizeBytes).toBe(0);
+      expect(heard.filter((what) => what !== undefined)).toEqual([]);
     },
   );
 

@@ -54,6 +54,8 @@ const PROVISION_BLOCKS_MAX = 0x10000;
 /** Everything that was learned of a logical unit when it was attached. */
 export interface LunFacts {
   readonly identity: LunIdentity;
+  /** True: it told nothing but who it is, since its port is closed. What is said of it below is no more than a place holder. */
+  readonly unsized?: true;
   readonly caps: BlockCapabilities;
   readonly quirks: Quirks;
   /** FUA in READ and WRITE is honoured; else a flush follows the write. */
@@ -184,6 +186,7 @@ function unsized(
 ): LunFacts {
   return {
     identity,
+    unsized: true,
     quirks,
     caps: {
       sizeBytes: 0,

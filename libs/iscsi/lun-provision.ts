@@ -137,6 +137,8 @@ function nextWriteSame(
   wanted: boolean,
 ): WriteSameRequest | null {
   const { facts } = lun;
+  // A number of 0 blocks means all to the end of the medium (SBC-3 §5.43).
+  assert(facts.writeSameBlocks > 0 && left > 0, 'a WRITE SAME is of blocks');
   switch (lun.writeSameForm) {
     case WriteSameForm.Long: {
       const blocks = Math.min(facts.writeSameBlocks, left);

@@ -200,7 +200,8 @@ export class LunWatch {
   }
 
   async #checkCapacity(): Promise<void> {
-    const { session, lun } = this.#options;
+    const { session, lun, facts } = this.#options;
+    if (facts.unsized === true) return; // when it serves all is learned anew
     const { blocks, blockBytes } = await readCapacity(session, lun, this.#runOptions);
     const sizeBytes = blocks * blockBytes;
     const old = this.#caps;
@@ -222,7 +223,8 @@ export class LunWatch {
   }
 
   async #checkMode(): Promise<void> {
-    const { session, lun } = this.#options;
+    const { session, lun, facts } = this.#options;
+    if (facts.unsized === true) return;
     const mode = await modeSense(session, lun, this.#runOptions);
     if (mode === null) return;
     this.#dpoFua = mode.dpoFua;
@@ -266,14 +268,14 @@ export class LunWatch {
   #setAccess(access: PathAccess): void {
     const old = this.access;
     if (old.state === access.state && old.preferred === access.preferred) return;
-    this.access = access;
-    const text = `access state ${access.state}, was ${old.state}`;
-    this.#tell({ asc: 0x2a, ascq: 0x06, text, access });
-    if (this.#sizeBytes === 0 && this.serves) {
-      // Nothing was in flight: the next login learns what this one could not.
+    if (this.#options.facts.unsized === true && accessRank(access) > 0) {
+      // Before anybody hears that it serves. Nothing was in flight, and the next login learns what this one could not.
       this.#options.session.destroy(scsiErrors.make('SCSI_PATH_STANDBY', NOW_SERVES));
       return;
     }
+    this.access = access;
+    const text = `access state ${access.state}, was ${old.state}`;
+    this.#tell({ asc: 0x2a, ascq: 0x06, text, access });
     if (access.state === AccessState.Transitioning) this.#pollTransition();
   }
 

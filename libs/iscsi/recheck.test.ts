@@ -49,3 +49,14 @@ test('a device that reports a change at every look is looked at a bounded number
   await recheck.run();
   expect(count).toBe(8);
 });
+
+test('a look that fails is no reason not to look again', async () => {
+  let count = 0;
+  const recheck = new Recheck(async () => {
+    count += 1;
+    throw new Error('scripted');
+  });
+  await expect(recheck.run()).rejects.toThrow('scripted');
+  await expect(recheck.run()).rejects.toThrow('scripted');
+  expect(count).toBe(2);
+});

@@ -22,12 +22,15 @@ export class Recheck {
 
   async #loop(): Promise<void> {
     this.#busy = true;
-    for (let turn = 1; turn <= TURNS_MAX; turn++) {
-      this.#again = false;
-      await this.#look();
-      if (!this.#again) break;
+    try {
+      for (let turn = 1; turn <= TURNS_MAX; turn++) {
+        this.#again = false;
+        await this.#look();
+        if (!this.#again) return;
+      }
+    } finally {
+      // At once: whoever asks from now on was not seen by the last look.
+      this.#busy = false;
     }
-    // At once: whoever asks from now on was not seen by the last look.
-    this.#busy = false;
   }
 }

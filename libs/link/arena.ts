@@ -43,6 +43,11 @@ export class Arena {
     return page;
   }
 
+  /** How large the place at this page is, whatever it was taken for. */
+  bytesOf(page: number): number {
+    return CLASS_PAGES[this.#classOf[this.#chunkOf(page)]!]! * PAGE_BYTES;
+  }
+
   give(page: number): void {
     const chunk = this.#chunkOf(page);
     assert(this.#taken[chunk]! > 0, 'a place is given back once');

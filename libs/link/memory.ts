@@ -75,18 +75,19 @@ export class GatewayMemory {
   lend(page: number, length: number): Lent {
     const at = page * PAGE_BYTES;
     const bytes = this.#region.bytes.subarray(at, at + length);
-    if (this.#lentBytes + length > LENT_BYTES_MAX) {
+    const placeBytes = this.#arena.bytesOf(page);
+    if (this.#lentBytes + placeBytes > LENT_BYTES_MAX) {
       const copy = sharedPool.take(length);
       bytes.copy(copy);
       this.give(page);
       return pooled(sharedPool, copy);
     }
-    this.#lentBytes += length;
+    this.#lentBytes += placeBytes;
     let lent = true;
     const giveBack = (): void => {
       assert(lent, 'what was lent is given back once');
       lent = false;
-      this.#lentBytes -= length;
+      this.#lentBytes -= placeBytes;
       this.give(page);
       this.#letGo();
     };

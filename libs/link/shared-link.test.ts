@@ -5,6 +5,7 @@ import { MemoryNetwork } from '../testkit/memory-network.ts';
 import { ScriptedPath } from '../testkit/scripted-path.ts';
 import { VirtualClock } from '../testkit/virtual-clock.ts';
 import { BufferPool, sharedPool } from '../wire/buffer-pool.ts';
+import type { Lent } from '../wire/lent.ts';
 import type { Address, Network } from '../wire/network.ts';
 import { nodeSharedMemory } from '../wire/node-shared-memory.ts';
 import type { SharedMemory } from '../wire/shared-memory.ts';
@@ -291,6 +292,25 @@ describe('what is read to be lent', () => {
       giveBack();
     });
     expect(sharedPool.takenBytes).toBe(before);
+  });
+
+  test('takes no more than half of the places either when it is short', async () => {
+    const { path } = await connect();
+    // A place has 64 KiB at least: 512 of them are half.
+    const lent: Lent[] = [];
+    for (let i = 0; i < 3; i++) {
+      const reads = Array.from({ length: 256 }, () => lend(path, 16 * KIB));
+      await clock.runUntil(() => device.ops.length === 256, 5_000);
+      answer();
+      lent.push(...(await during(Promise.all(reads))));
+    }
+    expect(lent.filter(({ bytes }) => isShared(bytes))).toHaveLength(512);
+    const other = path.read(0, Buffer.alloc(1024 * KIB), NO_DEADLINE);
+    await clock.advance(5);
+    expect(isShared(device.ops[0]!.buffer)).toBe(true);
+    answer();
+    await during(other);
+    for (const { giveBack } of lent) giveBack();
   });
 
   test('comes over the socket where it finds no place, and an error costs no buffer', async () => {

@@ -127,6 +127,30 @@ describe('a change under load', () => {
     expect(seen).toEqual(['ok', 'ok', 'ok', 'ok']);
   });
 
+  test('that is told otherwise by every refusal costs pauses, and no spinning', async () => {
+    const a = addPath(0, AccessState.Optimized);
+    const seen = writes(1);
+    let refusals = 0;
+    for (let turn = 0; turn < 1_000; turn++) {
+      for (const op of a.ops.splice(0)) {
+        if (op.kind === 'probe') op.resolve();
+        else {
+          refusals += 1;
+          a.accessChanged(at(AccessState.Offline));
+          op.reject(outcomeError('not-executed', 'standby'));
+          await clock.advance(0);
+          a.accessChanged(at(AccessState.Optimized));
+        }
+      }
+      await clock.advance(1);
+    }
+    expect(refusals).toBeGreaterThan(4);
+    expect(refusals).toBeLessThan(20);
+    await clock.runUntil(() => io(a).length > 0, 2_000);
+    await finishAll(a);
+    expect(seen).toEqual(['ok']);
+  });
+
   test('leads to a size only over paths that tell one', async () => {
     const sized = addPath(0, AccessState.Optimized);
     const unsized = new ScriptedPath('p1', { ...CAPS, sizeBytes: 0 });

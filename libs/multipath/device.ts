@@ -331,7 +331,7 @@ export class MultipathDevice implements BlockDevice, RequestOwner {
       ended === undefined ? this.dispatch(request) : this.#afterFence(request);
     const elsewhere = this.#paths.usable.some((other) => other !== path);
     if (elsewhere && request.attempts === 1) return again();
-    if (path.state !== PathState.Ready) return again();
+    if (path.state !== PathState.Ready && request.hurries) return again();
     this.#clock.after(request.pauseMs, again);
   }
 

@@ -1,5 +1,7 @@
 import type { IoContext } from '../block/device.ts';
+import { readPooled } from '../block/read-pooled.ts';
 import { type OpenSpan, openSpan, type SpanAttributes } from '../core/trace-channels.ts';
+import { sharedPool } from '../wire/buffer-pool.ts';
 import type { Lent } from '../wire/lent.ts';
 import type { PathDevice } from './path.ts';
 import type { PathEntry } from './path-entry.ts';
@@ -31,6 +33,7 @@ const KIND_NAMES = [
 /** Pause before an attempt that the target turned away (busy, becoming ready) is repeated; doubles to the maximum. */
 const RETRY_PAUSE_MS_MIN = 10;
 const RETRY_PAUSE_MS_MAX = 1_000;
+const HURRIED_TRIES_MAX = 3;
 
 const NO_BUFFER = Buffer.alloc(0);
 
@@ -38,8 +41,7 @@ const NO_BUFFER = Buffer.alloc(0);
 function lendOf(device: PathDevice, offset: number, length: number, io: IoContext): Promise<Lent> {
   const lent = device.lend?.(offset, length, io) ?? null;
   if (lent !== null) return lent;
-  const bytes = Buffer.allocUnsafeSlow(length);
-  return device.read(offset, bytes, io).then(() => ({ bytes, giveBack: () => {} }));
+  return readPooled(device, offset, sharedPool.take(length), sharedPool, io);
 }
 
 /** What the device resolved with: nothing, memory that it lends, extents, or the place of a miscompare. */
@@ -112,6 +114,11 @@ export class IoRequest implements RangeHolder {
   /** It changes blocks: it holds its range, and an unknown outcome of it must be fenced. */
   get changes(): boolean {
     return this.kind >= RequestKind.Write;
+  }
+
+  /** A path may say again and again that it serves, and refuse: soon there is a pause, wherever the next attempt goes. */
+  get hurries(): boolean {
+    return this.attempts < HURRIED_TRIES_MAX;
   }
 
   /** Before the next attempt. */

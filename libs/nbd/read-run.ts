@@ -1,6 +1,3 @@
-import type { BlockDevice, IoContext } from '../block/device.ts';
-import type { BufferPool } from '../wire/buffer-pool.ts';
-import { type Lent, pooled } from '../wire/lent.ts';
 import type { NbdRequest } from './request.ts';
 
 /**
@@ -59,21 +56,4 @@ export class ReadRun {
     this.#bytes = 0;
     return requests;
   }
-}
-
-/** Fills `into`, which is of `pool`, and gives it back there when that fails. */
-export async function readPooled(
-  device: BlockDevice,
-  offset: number,
-  into: Buffer,
-  pool: BufferPool,
-  io: IoContext,
-): Promise<Lent> {
-  try {
-    await device.read(offset, into, io);
-  } catch (error) {
-    pool.give(into);
-    throw error;
-  }
-  return pooled(pool, into);
 }

@@ -1,4 +1,5 @@
 import { type IoContext, WriteFlag } from '../block/device.ts';
+import { readPooled } from '../block/read-pooled.ts';
 import { isOrionError } from '../core/errors.ts';
 import type { Lent } from '../wire/lent.ts';
 import {
@@ -10,7 +11,7 @@ import {
   REQUEST_BYTES,
   SIMPLE_REPLY_BYTES,
 } from './constants.ts';
-import { ReadRun, readPooled } from './read-run.ts';
+import { ReadRun } from './read-run.ts';
 import { NbdRequest, refuse, replyError } from './request.ts';
 import { countRequest } from './stats.ts';
 import type { RequestFailure, TransmissionOptions } from './transmission-options.ts';

@@ -278,6 +278,8 @@ export class Volume implements FailoverPorts {
     }
     if (this.#map === null && reply.sizeBytes === 0) {
       const fields = { volume: this.name, slot: record.slot, access: reply.access?.state ?? '' };
+      // No map holds it, so nobody else would let it go. A worker that does not answer ends it with the next claim.
+      await this.release(record).catch(() => {});
       throw gatewayErrors.make('GATEWAY_SIZE_UNKNOWN', { fields });
     }
     const name = `${this.name}/${record.slot}`;

@@ -379,7 +379,7 @@ describe('a unit with access states', () => {
       lun.onUnitAttention(({ access, sizeBytes }) => heard.push(access ?? sizeBytes));
       unit.closed = null;
       unit.aluaState = 0;
-      lun.notice(parseSense(sense)!);
+      void lun.notice(parseSense(sense)!);
       await settle();
       expect(lun.caps.sizeBytes).toBe(0);
       await lun.probe(NO_DEADLINE).catch(() => {});

@@ -99,7 +99,10 @@ export async function startCluster(): Promise<Cluster> {
     await start(ours('coordinator', 'coordinator'));
     const workers: StartedTestContainer[] = [];
     for (const name of ['worker1', 'worker2']) {
-      const link = { ORION_WORKERS_LINK_ADVERTISE: `${name}:7420` };
+      const link = {
+        ORION_WORKERS_LINK_LISTEN: '0.0.0.0:7420',
+        ORION_WORKERS_LINK_ADVERTISE: `${name}:7420`,
+      };
       workers.push(await start(ours(name, 'worker', link)));
     }
     const gateway = await start(

@@ -74,10 +74,10 @@ export async function startCoordinator(deps: ServiceDeps): Promise<RunningServic
     'placement',
     () => ({
       async round() {
-        if (registry === null || lease === null || !lease.held) return;
+        if (registry === null || lease === null) return;
         const gateways = membership.members('gateway').filter(({ draining }) => !draining);
         try {
-          await registry.round(gateways);
+          await (lease.held ? registry.round(gateways) : registry.look());
         } catch (error) {
           log.warn({ err: errorText(error) }, 'a placement round failed');
         }

@@ -32,7 +32,7 @@ export interface RegistryOptions {
 /** The volume records as the leader keeps them: every configured volume has one, with an owner that lives. */
 export class Registry {
   readonly #options: RegistryOptions;
-  /** The records as they were last seen. */
+  /** The records as they were last seen, or written here. */
   readonly #seen = new Map<string, VolumeRecord>();
 
   constructor(options: RegistryOptions) {
@@ -44,13 +44,23 @@ export class Registry {
     for (const plan of this.#options.plans) await this.#ensureOwner(plan, gateways);
   }
 
+  /** What a coordinator does that does not lead: it may have to, after the store of the bus was lost. */
+  async look(): Promise<void> {
+    for (const { volume } of this.#options.plans) await this.#read(volume.name);
+  }
+
+  async #read(name: string): Promise<{ record: VolumeRecord | null; revision: number | null }> {
+    const entry = await this.#options.kv.get(volumeKey(name));
+    if (entry === null) return { record: null, revision: null };
+    const record = checked(VolumeRecord, entry.value, `record of ${name}`);
+    this.#seen.set(name, record);
+    return { record, revision: entry.revision };
+  }
+
   async #ensureOwner(plan: VolumePlan, gateways: readonly Member[]): Promise<void> {
     const { kv, log } = this.#options;
     const key = volumeKey(plan.volume.name);
-    const entry = await kv.get(key);
-    const record =
-      entry === null ? null : checked(VolumeRecord, entry.value, `record of ${plan.volume.name}`);
-    if (record !== null) this.#seen.set(record.name, record);
+    const { record, revision } = await this.#read(plan.volume.name);
     const living = gateways.some(
       ({ id, incarnation }) => id === record?.owner && incarnation === record.ownerIncarnation,
     );
@@ -69,13 +79,16 @@ export class Registry {
       state: 'sealing',
     };
     try {
-      if (entry === null) await kv.create(key, next);
-      else await kv.update(key, next, entry.revision);
+      if (revision === null) await kv.create(key, next);
+      else await kv.update(key, next, revision);
     } catch (error) {
       // Somebody else changed it: the next round looks again.
       if (isOrionError(error) && error.code === 'BUS_KV_CONFLICT') return;
+      // It may have been written all the same, and be lost before anybody reads it.
+      this.#seen.set(next.name, next);
       throw error;
     }
+    this.#seen.set(next.name, next);
     log.info({ volume: next.name, owner: next.owner, epoch: next.epoch }, 'volume placed');
   }
 
@@ -129,10 +142,14 @@ export class Registry {
     };
   }
 
-  /** A record that is gone with the store of the bus is not forgotten: the cache of the target was what it said. */
+  /**
+   * A record that is gone with the store of the bus is not forgotten. Its owner may have noted unflushed writes after it was
+   * seen last, and nobody is left in it who would vouch for them: then the next owner counts them as lost.
+   */
   #cacheOf(plan: VolumePlan, old: VolumeRecord | null): Pick<VolumeRecord, 'cache'> {
     const known = old ?? this.#seen.get(plan.volume.name);
     if (known === undefined || known.target !== plan.target || known.lun !== plan.lun) return {};
+    if (old === null) return { cache: known.cache ?? 'dirty' };
     return known.cache === undefined ? {} : { cache: known.cache };
   }
 

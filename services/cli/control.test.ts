@@ -1,6 +1,7 @@
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type TempDir, tempDir } from '#testkit/tmp.ts';
+import { waitFor } from '#testkit/wait.ts';
 import type { Listener } from '#wire/network.ts';
 import { askControl, serveControl } from './control.ts';
 
@@ -79,7 +80,7 @@ describe('the control socket', () => {
         return new Promise((resolve) => socket.once('close', resolve));
       }),
     );
-    await expect.poll(() => askControl(path, 'status').catch(() => null)).not.toBeNull();
+    await waitFor('an answer', () => askControl(path, 'status'));
   });
 
   test('that is not there is told as nothing running', async () => {

@@ -3,8 +3,9 @@ import { join, resolve } from 'node:path';
 import type { PathStatus, SessionStatus, VolumeStatus } from '../contracts/messages.ts';
 import { freePort } from './ports.ts';
 import { processTree } from './proc-stat.ts';
-import { runProcess, startProcess, type TestProcess } from './process.ts';
+import { type Exit, runProcess, startProcess, type TestProcess } from './process.ts';
 import { type TempDir, tempDir } from './tmp.ts';
+import { waitFor } from './wait.ts';
 
 /** Our own program, started as a user would: a file, `orion-iscsi up`, the `ready` lines. */
 
@@ -52,13 +53,14 @@ export interface Orion extends AsyncDisposable {
   readonly http: string;
   readonly socket: string;
   status(): Promise<OrionStatus>;
-  /** Pid of the process with this id ("n1-w0") now. */
+  /** Pid of the process with this id ("n1-w0") now; waits for a status in which it is, as one that is busy is left out. */
   pid(id: string): Promise<number>;
   /** Of the nats-server that it started. */
   natsPid(): number;
   pids(): number[];
   cli(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }>;
-  stop(): Promise<void>;
+  /** Ends it in good order, with time for that on a slow machine. */
+  stop(): Promise<Exit>;
 }
 
 export const VOLUME_NAME = 'vol1';
@@ -110,9 +112,10 @@ ${options.extra ?? ''}
     if (run.code !== 0) throw new Error(`status failed: ${run.stderr}`);
     return JSON.parse(run.stdout) as OrionStatus;
   };
-  const stop = async (): Promise<void> => {
-    await child.stop('SIGTERM', STOP_GRACE_MS);
+  const stop = async (): Promise<Exit> => {
+    const exit = await child.stop('SIGTERM', STOP_GRACE_MS);
     await dir.remove();
+    return exit;
   };
   const uri = async (scheme: RegExp): Promise<string> =>
     (await child.untilOutput(new RegExp(`^ready (${scheme.source}\\S+)`, 'm'), READY_MS))[1]!;
@@ -126,11 +129,11 @@ ${options.extra ?? ''}
       nbdTcp: await uri(/nbd:/),
       http: await uri(/http:/),
       status,
-      async pid(id) {
-        const found = (await status()).processes.find((process) => process.id === id);
-        if (found === undefined) throw new Error(`no process ${id}`);
-        return found.pid;
-      },
+      pid: (id) =>
+        waitFor(
+          `process ${id} in the status`,
+          async () => (await status()).processes.find((process) => process.id === id)?.pid,
+        ),
       natsPid() {
         const found = processTree(child.pid).find(({ name }) => name.startsWith('nats-server'));
         if (found === undefined) throw new Error('nats-server does not run');
@@ -139,7 +142,9 @@ ${options.extra ?? ''}
       pids: () => processTree(child.pid).map((node) => node.pid),
       cli,
       stop,
-      [Symbol.asyncDispose]: stop,
+      [Symbol.asyncDispose]: async () => {
+        await stop();
+      },
     };
   } catch (error) {
     await child.stop('SIGKILL');

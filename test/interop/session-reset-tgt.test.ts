@@ -2,6 +2,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startOrion, VOLUME_NAME } from '#testkit/orion.ts';
 import { describeWith } from '#testkit/requires.ts';
 import { startTgtd, type Tgtd } from '#testkit/tgtd.ts';
+import { waitFor } from '#testkit/wait.ts';
+import { pathsReady } from './up-load.ts';
 
 /** An operator has sessions logged in anew while clients are at work. */
 
@@ -62,10 +64,15 @@ describeWith(['tgtd'], 'session reset', () => {
         targetName: tgtd.targetName,
         embedded,
       });
-      const sessions = async () =>
-        (await orion.status()).sessions.map(({ slot, incarnation }) => `${slot}/${incarnation}`);
+      // A process that is busy is left out of a status.
+      const sessions = () =>
+        waitFor(`${paths} sessions`, async () => {
+          const all = (await orion.status()).sessions;
+          return all.length === paths && all.map((one) => `${one.slot}/${one.incarnation}`);
+        });
+      // A worker that started late gets its share some seconds after that.
+      await pathsReady(orion, paths);
       const before = await sessions();
-      expect(before).toHaveLength(paths);
       const io = client(orion.http);
       for (const args of [
         ['session', 'reset', '--all'],
@@ -77,14 +84,13 @@ describeWith(['tgtd'], 'session reset', () => {
         expect(stderr).toBe('');
         expect(stdout).toContain('logged in anew');
         expect(code).toBe(0);
-        expect(io.rounds).toBeGreaterThan(seen);
+        await waitFor('I/O to go on', () => io.rounds > seen);
       }
       expect(await io.stop()).toBeGreaterThan(3);
       const after = await sessions();
-      expect(after).toHaveLength(paths);
       for (const session of before) expect(after).not.toContain(session);
-      const { volumes } = await orion.status();
-      expect(volumes[0]).toMatchObject({ pathsReady: paths, failovers: 0 });
+      const volume = await waitFor('the volume', async () => (await orion.status()).volumes[0]);
+      expect(volume).toMatchObject({ pathsReady: paths, failovers: 0 });
     },
   );
 
@@ -106,6 +112,7 @@ describeWith(['tgtd'], 'session reset', () => {
     const last = await orion.cli('session', 'reset', '--all');
     expect(last.code).toBe(1);
     expect(last.stdout).toMatch(/GATEWAY_LAST_PATH.*no_path_retry_ms/);
-    expect((await orion.status()).volumes[0]).toMatchObject({ pathsReady: 1 });
+    const volume = await waitFor('the volume', async () => (await orion.status()).volumes[0]);
+    expect(volume).toMatchObject({ pathsReady: 1 });
   });
 });

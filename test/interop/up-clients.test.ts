@@ -6,7 +6,7 @@ import { type Orion, startOrion } from '#testkit/orion.ts';
 import { check } from '#testkit/process.ts';
 import { describeWith, requires } from '#testkit/requires.ts';
 import { startTgtd, type Tgtd } from '#testkit/tgtd.ts';
-import { waitFor } from '#testkit/wait.ts';
+import { pathsReady } from './up-load.ts';
 
 /** Every client of the README against `orion-iscsi up` on a real target with two portals. */
 
@@ -25,15 +25,11 @@ function startNode(embedded: boolean): void {
     const { portals, targetName } = target;
     orion = await startOrion({ portals, targetName, embedded });
     // A worker that started late gets its share some seconds after that.
-    await waitFor('both paths, each in a worker of its own', async () => {
-      const ready = (await orion.status()).paths.filter(({ state }) => state === 'ready');
-      return new Set(ready.map(({ worker }) => worker)).size === 2;
-    });
+    await pathsReady(orion, 2);
   });
 
   afterAll(async () => {
-    const exit = await orion?.process.stop('SIGTERM');
-    await orion?.stop();
+    const exit = await orion?.stop();
     await target?.stop();
     expect(exit).toEqual({ code: 0, signal: null });
   });

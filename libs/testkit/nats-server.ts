@@ -2,10 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { freePort } from './ports.ts';
+import { canConnect, freePort } from './ports.ts';
 
 const START_TIMEOUT_MS = 30_000;
 const PORT_TRIES = 5;
@@ -100,7 +99,7 @@ async function start(dir: string, port: number): Promise<ChildProcess> {
     failed = error;
   });
   const untilMs = Date.now() + START_TIMEOUT_MS;
-  while (!output.includes('Server is ready') || !(await accepts(port))) {
+  while (!output.includes('Server is ready') || !(await canConnect({ host: '127.0.0.1', port }))) {
     if (failed !== null) throw failed;
     if (!runs(child)) throw new Error(`nats-server ended: ${output}`);
     if (Date.now() > untilMs) {
@@ -114,15 +113,4 @@ async function start(dir: string, port: number): Promise<ChildProcess> {
 
 function runs(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null;
-}
-
-async function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }

@@ -1,4 +1,4 @@
-import { createServer } from 'node:net';
+import { connect, createServer, type NetConnectOpts } from 'node:net';
 
 /**
  * Below the range from which the kernel takes ports for outgoing connections (32768 on), so that a port that is
@@ -33,6 +33,18 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
     return port;
   }
   throw new Error(`no free TCP port found in part ${part} of ${PORT_MIN} to ${PORT_MAX}`);
+}
+
+/** Whether somebody listens: that the file of a unix socket is there does not say so yet. */
+export function canConnect(where: NetConnectOpts): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(where);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
 }
 
 export async function freePorts(count: number, host?: string): Promise<number[]> {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { canConnect } from './ports.ts';
 import { startProcess } from './process.ts';
 import { tempDir } from './tmp.ts';
 
@@ -38,7 +38,7 @@ export async function startQemuNbd(options: QemuNbdOptions): Promise<QemuNbd> {
     await dir.remove();
   };
   try {
-    await daemon.until('qemu-nbd listens', () => existsSync(socket));
+    await daemon.until('qemu-nbd listens', () => canConnect({ path: socket }));
   } catch (error) {
     await stop();
     throw error;

@@ -1,6 +1,5 @@
 import { chmodSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
-import { freePort } from './ports.ts';
+import { canConnect, freePort } from './ports.ts';
 import { check, startProcess, type TestProcess } from './process.ts';
 import { type TempDir, tempDir } from './tmp.ts';
 
@@ -65,7 +64,7 @@ export async function startTlsLab(): Promise<TlsLab> {
     );
     const child = await startProcess({ command: 'stunnel4', args: [file] });
     fronts.push(child);
-    await child.until('stunnel listens', () => canConnect(port));
+    await child.until('stunnel listens', () => canConnect({ host: '127.0.0.1', port }));
     return `127.0.0.1:${port}`;
   };
 
@@ -74,15 +73,4 @@ export async function startTlsLab(): Promise<TlsLab> {
     await dir.remove();
   };
   return { dir, ca, certificate, front, stop, [Symbol.asyncDispose]: stop };
-}
-
-function canConnect(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => resolve(false));
-  });
 }

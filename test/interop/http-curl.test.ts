@@ -34,7 +34,11 @@ describeWith(['curl'], 'curl reads and writes a volume', () => {
     await writeFile(body, '');
     const result = await runProcess({
       command: 'curl',
-      args: ['-sS', '--max-time', '20', '-D', head, '-o', body, '-w', '%{http_code}', ...args],
+      args: [
+        ...['-sS', '--max-time', '60', '-D', head, '-o', body, '-w', '%{http_code}'],
+        // It would wait one second for "100 Continue", and send without it then.
+        ...['--expect100-timeout', '60', ...args],
+      ],
     });
     return {
       exit: result.code,

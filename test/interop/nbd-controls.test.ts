@@ -1,9 +1,10 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, test } from 'vitest';
 import { type Control, EXPORT_BYTES, EXPORT_DESCRIPTION, title } from '#nbd/rows/case.ts';
 import { handshakeRows } from '#nbd/rows/handshake-rows.ts';
 import { RawPeer } from '#nbd/rows/raw-peer.ts';
 import { transmissionRows } from '#nbd/rows/transmission-rows.ts';
+import { canConnect } from '#testkit/ports.ts';
 import { startProcess, type TestProcess } from '#testkit/process.ts';
 import { describeWith } from '#testkit/requires.ts';
 import { type TempDir, tempDir } from '#testkit/tmp.ts';
@@ -34,7 +35,7 @@ for (const name of Object.keys(SERVERS) as Control[]) {
       const file = dir.file('disk');
       writeFileSync(file, Buffer.alloc(EXPORT_BYTES));
       daemon = await startProcess({ command: name, args: SERVERS[name](socket, file) });
-      await daemon.until('it listens', () => existsSync(socket));
+      await daemon.until('it listens', () => canConnect({ path: socket }));
     });
 
     afterAll(async () => {

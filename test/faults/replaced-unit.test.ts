@@ -40,7 +40,8 @@ beforeAll(async () => {
     portals: target.addresses.map(formatAddress),
     targetName: TARGET_NAME,
     embedded: true,
-    volume: 'no_path_retry_ms = 60000',
+    // Longer than all that the write waits for takes, on the slowest machine.
+    volume: 'no_path_retry_ms = 600000',
   });
   await ready();
 });

@@ -1,7 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
-/** Generous: a slow machine must not fail a test. Tests that wait for something say so when they give up. */
-const TEST_TIMEOUT_MS = 120_000;
+/**
+ * Generous: a slow machine must not fail a test. Tests that wait for something say so when they give up; this is longer
+ * than the longest of these waits, such as that for a virtual machine.
+ */
+const TEST_TIMEOUT_MS = 300_000;
 
 export default defineConfig({
   test: {

@@ -23,6 +23,9 @@ const OURS = 'alice-has-a-secret';
 const THEIRS = 'tgt-has-another-one';
 const WRONG = 'nobody-has-this-one';
 const LUN = lunFromNumber(1);
+const LOGOUT_MS = 10_000;
+/** One look at the status costs a process. */
+const READY_MS = 60_000;
 
 const challenges = new IssuedChallenges();
 const own = { user: 'alice', secret: new Secret(OURS), challenges };
@@ -40,7 +43,7 @@ async function login(tgtd: Tgtd, authentication: ChapOptions | undefined): Promi
   try {
     return (await attachLun(session, LUN)).caps.sizeBytes;
   } finally {
-    await session.logout({ timeoutMs: 2000 });
+    await session.logout({ timeoutMs: LOGOUT_MS });
   }
 }
 
@@ -172,13 +175,15 @@ lun = 1
   });
 
   const ready = (volume: string, count: number) =>
-    waitFor(`${count} paths of ${volume}`, async () => {
-      const { paths } = await orion.status();
-      return (
-        paths.filter((path) => path.volume === volume && path.state === 'ready').length === count ||
-        null
-      );
-    });
+    waitFor(
+      `${count} paths of ${volume}`,
+      async () => {
+        const { paths } = await orion.status();
+        const isReady = paths.filter((path) => path.volume === volume && path.state === 'ready');
+        return isReady.length === count || null;
+      },
+      READY_MS,
+    );
 
   test('serves a volume on both paths when each side has proved itself', async () => {
     await ready('vol1', 2);

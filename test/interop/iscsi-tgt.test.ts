@@ -246,7 +246,8 @@ describeWith(['tgtd'], 'the initiator against tgtd', () => {
   });
 
   test('a target that is killed loses the session at once; one that is frozen is found out by pings', async () => {
-    const session = await login(7, { timeouts: { nopIntervalMs: 300, nopTimeoutMs: 300 } });
+    // Longer than a busy machine keeps a living target, or us, from an answer.
+    const session = await login(7, { timeouts: { nopIntervalMs: 300, nopTimeoutMs: 5000 } });
     const lun = await attachLun(session, lunFromNumber(1));
     const lost = new Promise<Error>((resolve) => lun.onLost(resolve));
     tgtd.kill('SIGSTOP');

@@ -17,6 +17,8 @@ import { nodeNetwork } from '#wire/node-network.ts';
 
 const INITIATOR = 'iqn.2026-11.lab:initiator';
 const LOGOUT_MS = 10_000;
+/** A target in a virtual machine may stand still for a while on a machine that is busy: that is no reason to give it up. */
+const PATIENT = { connectMs: 30_000, loginMs: 60_000, nopTimeoutMs: 30_000 };
 
 export interface RealTarget {
   readonly portals: readonly string[];
@@ -37,6 +39,7 @@ export function sessionOptions(
     targetName: target.targetName,
     initiatorName: INITIATOR,
     isid: makeIsid('interop', target.targetName, slot),
+    timeouts: PATIENT,
     ...over,
   };
 }

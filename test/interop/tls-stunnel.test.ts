@@ -21,6 +21,7 @@ import { run } from '../../services/cli/program.ts';
 /** iSCSI through TLS: stunnel before tgtd, as where a target cannot do TLS itself. */
 
 const LUN = lunFromNumber(1);
+const LOGOUT_MS = 10_000;
 const read = (path: string): string => readFileSync(path, 'utf8');
 
 describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
@@ -51,7 +52,7 @@ describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
       targetName: tgtd.targetName,
       initiatorName: 'iqn.2026-11.lab:initiator',
       isid: makeIsid('tls', tgtd.targetName, 0),
-      timeouts: { connectMs: 2000, loginMs: 5000 },
+      timeouts: { connectMs: 20_000, loginMs: 20_000 },
     });
   }
 
@@ -70,7 +71,7 @@ describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
 
   async function refusal(promise: Promise<IscsiSession>): Promise<OrionError> {
     const error: unknown = await promise.then(
-      (session) => session.logout({ timeoutMs: 1000 }),
+      (session) => session.logout({ timeoutMs: LOGOUT_MS }),
       (reason: unknown) => reason,
     );
     expect(isOrionError(error)).toBe(true);
@@ -91,7 +92,7 @@ describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
       await lun.write(4096, data, 0, NO_DEADLINE);
       await lun.read(4096, back, NO_DEADLINE);
       expect(back.equals(data)).toBe(true);
-      await session.logout({ timeoutMs: 2000 });
+      await session.logout({ timeoutMs: LOGOUT_MS });
     }
   });
 
@@ -143,7 +144,7 @@ describeWith(['tgtd', 'stunnel4', 'openssl'], 'a portal behind stunnel', () => {
     const strict = await lab.front(tgtd.portals[0]!, good, { clientCa: lab.ca });
     const ours = await lab.certificate('initiator', 'DNS:initiator.lab');
     const session = await open(strict, { cert: read(ours.cert), key: read(ours.key) });
-    await session.logout({ timeoutMs: 2000 });
+    await session.logout({ timeoutMs: LOGOUT_MS });
     const error = await refusal(open(strict));
     expect(error.message).toMatch(/does not take our certificate/);
     expect(error.hint).toMatch(/tls\.cert/);

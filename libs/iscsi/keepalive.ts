@@ -2,6 +2,12 @@ import type { Clock, Timer } from '../core/clock.ts';
 import type { Connection } from './connection.ts';
 import type { SessionTimeouts } from './session-options.ts';
 
+/**
+ * A look that comes this late says that we stood still ourselves. Timers run before what has arrived meanwhile is read, so
+ * the answer may be there already.
+ */
+const OWN_STALL_MS = 250;
+
 /** Watches one connection: any byte that arrives is life, and only silence is pinged. */
 export class Keepalive {
   readonly #connection: Connection;
@@ -10,6 +16,7 @@ export class Keepalive {
   readonly #ping: () => void;
   readonly #onSilent: () => void;
   #timer: Timer | null = null;
+  #dueMs = 0;
   #lastRxEvents = -1;
   #pinging = false;
 
@@ -33,6 +40,7 @@ export class Keepalive {
   }
 
   #arm(delayMs: number): void {
+    this.#dueMs = this.#clock.nowMs() + delayMs;
     this.#timer = this.#clock.after(delayMs, () => this.#look());
   }
 
@@ -43,6 +51,10 @@ export class Keepalive {
     if (alive) {
       this.#pinging = false;
       this.#arm(this.#timeouts.nopIntervalMs);
+      return;
+    }
+    if (this.#pinging && this.#clock.nowMs() - this.#dueMs > OWN_STALL_MS) {
+      this.#arm(this.#timeouts.nopTimeoutMs);
       return;
     }
     if (this.#pinging) {

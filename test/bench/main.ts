@@ -20,7 +20,7 @@ const MIB = 1024 * 1024;
 const LUN_BYTES = 512 * MIB;
 const VERIFY_BYTES = 64 * MIB;
 /** Long enough for the engine to have compiled what is measured: these are programs that run for months. */
-const WARM_UP_SECONDS = 6;
+const WARM_UP_SECONDS = 10;
 
 const USAGE = `npm run bench -- [options]
   --rounds N     rounds of every row (5)

@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { findIn, isTest, libOf, type Source, sources } from './sources.ts';
 
+const ROOT = resolve(import.meta.dirname, '../..');
 const FILE_LINES_MAX = 450;
 
 /** The places that hand time, randomness and the network to all others. */
@@ -57,4 +60,14 @@ test('no enum, no namespace: Node runs the sources as they are', () => {
 
 test('no test is left focused', () => {
   expect(all(sources, /\b(?:test|it|describe)\.only\(/)).toEqual([]);
+});
+
+test('the cluster in containers, whose test is skipped where there is no engine, sets what compose.yaml sets', () => {
+  const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+  const names = [...read('compose.yaml').matchAll(/^\s+(ORION_[A-Z_]+):/gm)].map(
+    ([, name]) => name,
+  );
+  expect(names).toContain('ORION_WORKERS_LINK_LISTEN');
+  const containers = read('test/e2e/cluster.ts');
+  expect(names.filter((name) => !containers.includes(`${name}:`))).toEqual([]);
 });

@@ -70,7 +70,7 @@ export class LinkPath implements PathDevice {
 
   lend(offset: number, length: number, io: IoContext): Promise<Lent> | null {
     if (!this.lends(length)) return null;
-    return this.#send(FrameType.Read, offset, length, 0, null, io, null, true) as Promise<Lent>;
+    return this.#send(FrameType.Read, offset, length, 0, null, io) as Promise<Lent>;
   }
 
   write(offset: number, from: Buffer, flags: number, io: IoContext): Promise<void> {
@@ -133,8 +133,9 @@ export class LinkPath implements PathDevice {
     buffer: Buffer | null,
     io: IoContext,
     expected: Buffer | null = null,
-    lends = false,
   ): Promise<unknown> {
+    // A read that nobody has given a buffer for.
+    const lends = type === FrameType.Read && buffer === null;
     return new Promise((resolve, reject) => {
       this.#link.send({
         type,

@@ -103,6 +103,18 @@ async function readAll(ranges: readonly (readonly [number, number])[]): Promise<
   }
 }
 
+/** The client goes while the device holds its one read back, which ends after that. */
+async function leaveMeanwhile(reading: Promise<unknown>): Promise<void> {
+  await waitFor('the read is under way', () => device.held!.length === 1);
+  client.destroy();
+  await reading;
+  await waitFor('its end is noticed', () =>
+    server.connections().every((connection) => connection.phase === 'settling'),
+  );
+  for (const go of device.held!.splice(0)) go();
+  await waitFor('all connections gone', () => server.connections().length === 0);
+}
+
 describe('reads that arrive together', () => {
   test('neighbours are read at once, and each gets its own part', async () => {
     await start();
@@ -177,14 +189,7 @@ describe('reads that arrive together', () => {
       device.held = [];
       device.badAt = badAt;
       const reading = Promise.allSettled([client.read(0, 4 * KIB), client.read(4 * KIB, 4 * KIB)]);
-      await waitFor('the read is under way', () => device.held!.length === 1);
-      client.destroy();
-      await reading;
-      await waitFor('its end is noticed', () =>
-        server.connections().every((connection) => connection.phase === 'settling'),
-      );
-      for (const go of device.held.splice(0)) go();
-      await waitFor('all connections gone', () => server.connections().length === 0);
+      await leaveMeanwhile(reading);
       expect(pool.takenBytes).toBe(0);
     }
   });
@@ -231,14 +236,7 @@ describe('reads of a device that lends', () => {
     await start();
     lender.held = [];
     const reading = Promise.allSettled([client.read(0, 64 * KIB)]);
-    await waitFor('the read is under way', () => lender.held!.length === 1);
-    client.destroy();
-    await reading;
-    await waitFor('its end is noticed', () =>
-      server.connections().every((connection) => connection.phase === 'settling'),
-    );
-    for (const go of lender.held.splice(0)) go();
-    await waitFor('all connections gone', () => server.connections().length === 0);
+    await leaveMeanwhile(reading);
     expect(lender.lent).toBe(1);
   });
 
